@@ -1,0 +1,1 @@
+"""Documents, token shards, the resumable loader, and problems. No torch in here."""

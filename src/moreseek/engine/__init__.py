@@ -1,0 +1,1 @@
+"""Sampling: one batched sampler under training, evaluation and chat."""

@@ -1,0 +1,1 @@
+"""One transformer for two families: DeepSeek-V3 (MLA, MoE, MTP) and dense Llama / Qwen."""

@@ -1,0 +1,1 @@
+"""Recipes: a graph of stages, fingerprints, and the runner that skips, resumes or refuses."""

@@ -1,0 +1,1 @@
+"""Verifiers and the rubric that weighs them. No torch in here."""

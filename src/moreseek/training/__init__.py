@@ -1,0 +1,1 @@
+"""The training loop (there is one) and the methods that feed it."""
