@@ -1,0 +1,193 @@
+"""RMSNorm, rotary embedding (plain, YaRN, linear, llama3) and SwiGLU, with hand-written gradients.
+
+On a CPU small models are bound by memory passes and by the price of each op, so the three pointwise layers
+carry their own backward: fewer passes, less saved. tests/twins compares each with its plain autograd twin.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moreseek.model.config import ModelConfig, rope_type
+
+
+class _RMSNorm(torch.autograd.Function):
+    """y = x / sqrt(mean(x²) + eps) · w.
+
+    The backward borrows layer norm's fused kernel with mean 0: that kernel subtracts mean(g·w), which RMSNorm
+    does not, so the term is added back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        rstd = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        rstd = rstd.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, rstd)
+        return (x * rstd.to(x.dtype)).mul_(weight.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        x, weight, rstd = ctx.saved_tensors
+        size = x.shape[-1]
+        rows, grad_rows = x.reshape(-1, size).float(), grad.reshape(-1, size).float()
+        rstd = rstd.reshape(-1, 1)
+        weight_f = weight.float()
+        dx, dw, _ = torch.ops.aten.native_layer_norm_backward(
+            grad_rows, rows, [size], torch.zeros_like(rstd), rstd, weight_f, None, [True, True, False]
+        )
+        dx.add_((grad_rows @ weight_f).div_(size).unsqueeze_(1).mul_(rstd))
+        return dx.view(x.shape).to(x.dtype), dw.to(weight.dtype), None
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last dimension; statistics in fp32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _RMSNorm.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
+
+
+class _Rotate(torch.autograd.Function):
+    """Multiply the pairs (2i, 2i+1) of the last dimension, read as complex numbers, by unit phases."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, phases: Tensor) -> Tensor:
+        ctx.save_for_backward(phases)
+        return _rotate(x, phases)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (phases,) = ctx.saved_tensors
+        return _rotate(grads[0], phases.conj()), None
+
+
+def _rotate(x: Tensor, phases: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * phases).flatten(-2).to(x.dtype)
+
+
+def rotate(x: Tensor, phases: Tensor) -> Tensor:
+    """Rotary embedding. x: (B, T, H, D), phases: complex (B or 1, T, 1, D/2)."""
+    return _Rotate.apply(x, phases)  # pyright: ignore[reportReturnType]
+
+
+class Rope(nn.Module):
+    """Phases e^{i·position·frequency} for every position, made once and grown when a longer text comes."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        frequencies, self.magnitude = rope_frequencies(config)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.register_buffer("table", torch.empty(0, frequencies.numel(), dtype=torch.complex64), persistent=False)
+        self.frequencies: Tensor
+        self.table: Tensor
+
+    def forward(self, positions: Tensor, longest: int) -> Tensor:
+        """positions: (B, T) or (T,) int64, all below ``longest`` → complex (…, T, 1, D/2)."""
+        if longest > self.table.shape[0]:
+            size = max(256, 1 << (longest - 1).bit_length())
+            angles = torch.outer(torch.arange(size, device=self.frequencies.device).float(), self.frequencies.float())
+            self.table = torch.polar(torch.full_like(angles, self.magnitude), angles)
+        return self.table[positions].unsqueeze(-2)
+
+
+def rope_frequencies(config: ModelConfig) -> tuple[Tensor, float]:
+    """Frequencies (rope_dim / 2,) and the factor on cos and sin (YaRN's attention factor; 1 elsewhere)."""
+    dim, theta, scaling = config.rope_dim, config.rope_theta, config.rope_scaling or {}
+    base = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    kind = rope_type(scaling)
+    if kind == "linear":
+        return base / scaling["factor"], 1.0
+    if kind == "llama3":
+        return _llama3(base, scaling), 1.0
+    if kind == "yarn":
+        return _yarn(base, config, scaling)
+    return base, 1.0
+
+
+def _yarn(base: Tensor, config: ModelConfig, scaling: dict[str, Any]) -> tuple[Tensor, float]:
+    """YaRN (arXiv 2309.00071): long wavelengths are interpolated, short ones kept, a ramp between."""
+    dim, theta, factor = config.rope_dim, config.rope_theta, scaling["factor"]
+    original = scaling.get("original_max_position_embeddings") or config.max_position_embeddings
+
+    def turns_to_dim(turns: float) -> float:
+        return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = turns_to_dim(scaling.get("beta_fast") or 32), turns_to_dim(scaling.get("beta_slow") or 1)
+    if scaling.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)).clamp(0, 1)
+    frequencies = base / factor * ramp + base * (1 - ramp)
+    attention_factor = scaling.get("attention_factor")
+    if attention_factor is None:
+        mscale, mscale_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
+        if mscale and mscale_all:
+            attention_factor = yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all)
+        else:
+            attention_factor = yarn_mscale(factor, 1.0)
+    return frequencies, float(attention_factor)
+
+
+def yarn_mscale(factor: float, mscale: float) -> float:
+    """0.1·mscale·ln(factor) + 1 (1 when nothing is stretched)."""
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+
+def _llama3(base: Tensor, scaling: dict[str, Any]) -> Tensor:
+    factor, original = scaling["factor"], scaling["original_max_position_embeddings"]
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    turns = original * base / (2 * math.pi)  # how often a frequency turns within the original context
+    smooth = ((turns - low) / (high - low)).clamp(0, 1)
+    return base / factor * (1 - smooth) + base * smooth
+
+
+class _SwiGLU(torch.autograd.Function):
+    """silu(gate) · up from one (…, 2I) tensor whose first half is the gate; saves only its input."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        return swiglu_forward(gate_up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (gate_up,) = ctx.saved_tensors
+        return swiglu_backward(grads[0], gate_up)[1]
+
+
+def swiglu_forward(gate_up: Tensor) -> Tensor:
+    """(…, 2I) → (…, I), no autograd."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)
+
+
+def swiglu_backward(grad: Tensor, gate_up: Tensor) -> tuple[Tensor, Tensor]:
+    """The activation (recomputed) and the gradient with respect to gate_up."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    grad_gate_up = torch.empty_like(gate_up)
+    grad_gate, grad_up = grad_gate_up.chunk(2, dim=-1)
+    activated = F.silu(gate)
+    torch.mul(grad, activated, out=grad_up)
+    grad_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
+    return activated.mul_(up), grad_gate_up
+
+
+class MLP(nn.Module):
+    """SwiGLU feed-forward with gate and up as one matrix (gate rows first)."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
+        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(_SwiGLU.apply(self.gate_up_proj(x)))

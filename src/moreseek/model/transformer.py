@@ -1,0 +1,178 @@
+"""The transformer: one code for DeepSeek-V3 and for dense Llama / Qwen2 / Qwen3."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moreseek.model.attention import GroupedQueryAttention, LatentAttention, Pass
+from moreseek.model.cache import CacheView
+from moreseek.model.config import ModelConfig
+from moreseek.model.layers import MLP, RMSNorm, Rope
+from moreseek.model.moe import MoE, Router
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward (dense or MoE), each with its residual."""
+
+    def __init__(self, config: ModelConfig, layer: int, moe: bool) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        attention = LatentAttention if config.is_deepseek else GroupedQueryAttention
+        self.self_attn = attention(config, layer)
+        self.mlp = MoE(config) if moe else MLP(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x: Tensor, shared: Pass) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), shared)
+        h = self.post_attention_layernorm(x)
+        return x + (self.mlp(h, shared) if isinstance(self.mlp, MoE) else self.mlp(h))
+
+
+class MTP(nn.Module):
+    """Multi-token prediction of depth 1 (V3 §2.2): from h_i and the embedding of token i+1, predict token i+2."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.enorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.hnorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.eh_proj = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+        self.block = Block(config, 0, config.is_moe(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, hidden: Tensor, next_embeddings: Tensor, shared: Pass) -> Tensor:
+        """hidden (after the final norm, as serving engines feed it) and next_embeddings: (B, T, hidden)."""
+        joined = torch.cat([self.enorm(next_embeddings), self.hnorm(hidden)], dim=-1)  # embedding first on disk too
+        return self.norm(self.block(self.eh_proj(joined), shared))
+
+
+class Transformer(nn.Module):
+    """A causal language model. ``model(ids)`` gives logits; training works on ``hidden_states`` and ``head``."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i, config.is_moe(i)) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mtp = MTP(config) if config.num_nextn_predict_layers else None
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, False)
+        self.rope = Rope(config)
+
+    @property
+    def head(self) -> Tensor:
+        """The output matrix (vocab, hidden); the embedding itself when tied."""
+        return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed_tokens.weight.device
+
+    def forward(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
+        """ids: (B, T) int64 → logits (B, T, vocab)."""
+        return self.hidden_states(ids, documents) @ self.head.t()
+
+    def start_pass(self, ids: Tensor, documents: Tensor | None, balance_weight: float = 0.0) -> Pass:
+        """What the layers share. documents: (B, T) int, equal inside a document; None means one a row."""
+        tokens = ids.shape[1]
+        phases = self.rope(torch.arange(tokens, device=ids.device).unsqueeze(0), tokens)
+        mask = None if documents is None else document_mask(documents, self._mask_dtype())
+        return Pass(phases=phases, mask=mask, balance_weight=balance_weight)
+
+    def _mask_dtype(self) -> torch.dtype:
+        kind = self.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.embed_tokens.weight.dtype
+
+    def hidden_states(self, ids: Tensor, documents: Tensor | None = None, shared: Pass | None = None) -> Tensor:
+        """ids: (B, T) → the final norm's output (B, T, hidden)."""
+        shared = shared or self.start_pass(ids, documents)
+        x = self.embed_tokens(ids)
+        for layer in self.layers:
+            x = layer(x, shared)
+        return self.norm(x)
+
+    def mtp_hidden_states(self, hidden: Tensor, ids: Tensor, shared: Pass) -> Tensor:
+        """Hidden states that predict token i+2 at position i. The last position has no next token and is noise."""
+        assert self.mtp is not None
+        next_ids = torch.cat([ids[:, 1:], ids[:, -1:]], dim=1)
+        return self.mtp(hidden, self.embed_tokens(next_ids), shared)
+
+    def cached_hidden_states(self, ids: Tensor, view: CacheView) -> Tensor:
+        """Like hidden_states for new tokens only. ids: (n, T); the view says what is cached before them."""
+        phases = self.rope(view.positions, view.span)
+        x = self.embed_tokens(ids)
+        shared = Pass(phases=phases, cache=view)
+        for layer in self.layers:
+            x = layer(x, shared)
+        return self.norm(x)
+
+    def routers(self) -> list[Router]:
+        return [module for module in self.modules() if isinstance(module, Router)]
+
+
+def document_mask(documents: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive causal mask (B, 1, T, T) that keeps attention inside a document. documents: (B, T)."""
+    tokens = documents.shape[1]
+    same = documents.unsqueeze(2) == documents.unsqueeze(1)
+    allowed = same & torch.ones(tokens, tokens, dtype=torch.bool, device=documents.device).tril()
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=documents.device)
+    return mask.masked_fill_(~allowed, float("-inf")).unsqueeze(1)
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> None:
+    """Initialise for training from scratch, the same for one seed on every device.
+
+    Matrices: normal with std 1/sqrt(fan-in), capped by nothing; those that write into the residual stream start
+    at zero, so that every block begins as the identity; embeddings and router use the config's initializer_range
+    (V3: 0.006; a small model learns faster from 0.02); norms are 1, biases 0.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        leaf = name.rsplit(".", 2)
+        if parameter.dim() < 2:
+            parameter.fill_(1.0 if leaf[-1] == "weight" else 0.0)
+        elif any(part in ("o_proj", "down_proj") for part in leaf):
+            parameter.zero_()
+        else:
+            fan_in_std = parameter.shape[-1] ** -0.5
+            small = name.startswith(("embed_tokens", "lm_head")) or ".gate.weight" in name
+            std = model.config.initializer_range if small else fan_in_std
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+def parameter_counts(model: Transformer) -> dict[str, int]:
+    """Total and active (a token's) parameters, without MTP in 'active'."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    config = model.config
+    idle_share = 1 - config.num_experts_per_tok / config.n_routed_experts
+    idle = sum(int(p.numel() * idle_share) for n, p in model.named_parameters() if ".experts." in n)
+    mtp = sum(parameter.numel() for parameter in model.mtp.parameters()) if model.mtp is not None else 0
+    return {"total": total, "active": total - idle - mtp}
+
+
+def flops_per_token(model: Transformer, tokens: int, training: bool) -> float:
+    """Multiply-adds × 2 a token at sequence length ``tokens``; ×3 with the backward pass. Embedding look-up is free.
+
+    Attention counts the causal half: 2 · 2 · (T/2) · heads · (qk + v) / 2 a layer.
+    """
+    config = model.config
+    active_share = config.num_experts_per_tok / config.n_routed_experts
+    matrices = 0.0
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2 or name.startswith("embed_tokens") or (not training and name.startswith("mtp.")):
+            continue
+        matrices += parameter.numel() * (active_share if ".experts." in name else 1.0)
+    heads_out = 1 + (1 if training and model.mtp is not None else 0)
+    matrices += model.head.numel() * (heads_out - (1 if model.lm_head is not None else 0))
+    layers = config.num_hidden_layers + (1 if training and model.mtp is not None else 0)
+    width = (config.qk_head_dim + config.v_head_dim) if config.is_deepseek else 2 * config.attention_head_dim
+    attention = layers * config.num_attention_heads * width * tokens / 2
+    return (2 * matrices + 2 * attention) * (3 if training else 1)
+
+
+def build(config: ModelConfig, seed: int, **factory: Any) -> Transformer:
+    """A new model, initialised for training."""
+    model = Transformer(config).to(**factory) if factory else Transformer(config)
+    initialise(model, seed)
+    return model

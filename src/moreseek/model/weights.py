@@ -1,0 +1,268 @@
+"""Reading and writing Hugging Face folders: names, row orders and fused matrices.
+
+On disk are Hugging Face's names and one matrix a projection; in memory q, k and v (or V3's q and kv_a), and gate
+and up, are one matrix each, and rope pairs are always interleaved. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from moreseek.errors import InputError
+from moreseek.model.config import ModelConfig
+from moreseek.model.layers import Rope
+from moreseek.model.transformer import Transformer
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+def save_model(model: Transformer, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
+    """Write config.json and model.safetensors, loadable by transformers and vLLM unmodified.
+
+    Only files are added; the tokenizer is saved beside them by its owner.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = str(dtype).removeprefix("torch.")
+    tensors = {}
+    for key, tensor in export_tensors(model):
+        keep_fp32 = key.endswith("e_score_correction_bias")
+        tensors[key] = tensor.detach().to("cpu", torch.float32 if keep_fp32 else dtype).contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(model.config.to_hf(name), indent=2) + "\n", encoding="utf-8")
+    config = model.config
+    generation = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
+    generation |= {"pad_token_id": config.pad_token_id}
+    text = json.dumps({key: value for key, value in generation.items() if value is not None}, indent=2) + "\n"
+    (folder / "generation_config.json").write_text(text, encoding="utf-8")
+
+
+def load_model(path: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Transformer:
+    """Load a Hugging Face folder or a .gguf file as a module: model(ids: (B, T) int64) → logits (B, T, V).
+
+    Raises InputError for a missing or corrupt file, a pickle, an unknown architecture, or shapes that do not fit.
+    """
+    path = Path(path)
+    if path.suffix == ".gguf":
+        from moreseek.model.gguf import load_gguf
+
+        return load_gguf(path, dtype=dtype, device=device)
+    config = ModelConfig.load(path)
+    tensors = read_tensors(path)
+    if config.num_nextn_predict_layers and f"model.layers.{config.num_hidden_layers}.eh_proj.weight" not in tensors:
+        config = config.model_copy(update={"num_nextn_predict_layers": 0})  # transformers drops MTP when it saves
+    return from_tensors(config, tensors, str(path), dtype=dtype, device=device)
+
+
+def from_tensors(
+    config: ModelConfig, tensors: dict[str, Tensor], where: str, dtype: torch.dtype, device: torch.device | str
+) -> Transformer:
+    """Build a model from tensors under Hugging Face's names. Raises InputError naming what is missing or misshapen."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    model = model.to_empty(device="cpu")
+    model.rope = Rope(config)  # buffers that no file holds
+    for router in model.routers():
+        router.load.zero_()
+    import_tensors(model, tensors, where)
+    return cast(model.to(device), dtype).eval()
+
+
+def cast(model: Transformer, dtype: torch.dtype) -> Transformer:
+    """Change the weights' precision; rope frequencies and the router's bias stay fp32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+class Slot(NamedTuple):
+    """One tensor on disk: its name and shape there, and the view of our memory that holds the same numbers."""
+
+    name: str
+    view: Tensor
+    shape: tuple[int, ...]
+
+
+def export_tensors(model: Transformer) -> Iterator[tuple[str, Tensor]]:
+    """(Hugging Face name, tensor) of every weight, MTP with its tied copies of embedding and head."""
+    for slot in slots(model):
+        yield slot.name, slot.view.reshape(slot.shape)
+    if model.mtp is not None:
+        prefix = f"model.layers.{model.config.num_hidden_layers}."
+        yield prefix + "embed_tokens.weight", model.embed_tokens.weight.clone()
+        yield prefix + "shared_head.head.weight", model.head.clone()
+
+
+@torch.no_grad()
+def import_tensors(model: Transformer, tensors: dict[str, Tensor], where: str) -> None:
+    """Fill the model in place. Raises InputError that names what is missing or misshapen."""
+    problems: list[str] = []
+    for name, view, shape in slots(model):
+        found = tensors.get(name)
+        if found is None and name.endswith("e_score_correction_bias"):
+            view.zero_()
+        elif found is None:
+            problems.append(f"{name} is missing")
+        elif tuple(found.shape) != shape:
+            problems.append(f"{name} is {tuple(found.shape)}, config.json asks for {shape}")
+        else:
+            view.copy_(found.reshape(view.shape))
+    if problems:
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        raise InputError(f"{where}: the weights do not fit config.json: {shown}.")
+
+
+def slots(model: Transformer) -> Iterator[Slot]:
+    """Every weight of the model, once, as it is named on disk."""
+    config = model.config
+    yield _slot("model.embed_tokens.weight", model.embed_tokens.weight)
+    for index, layer in enumerate(model.layers):
+        yield from _block(layer, f"model.layers.{index}.", config)
+    yield _slot("model.norm.weight", model.norm.weight)
+    if model.lm_head is not None:
+        yield _slot("lm_head.weight", model.lm_head.weight)
+    if model.mtp is not None:
+        prefix = f"model.layers.{config.num_hidden_layers}."
+        yield _slot(prefix + "enorm.weight", model.mtp.enorm.weight)
+        yield _slot(prefix + "hnorm.weight", model.mtp.hnorm.weight)
+        yield _slot(prefix + "eh_proj.weight", model.mtp.eh_proj.weight)
+        yield _slot(prefix + "shared_head.norm.weight", model.mtp.norm.weight)
+        yield from _block(model.mtp.block, prefix, config)
+
+
+def _slot(name: str, tensor: Tensor) -> Slot:
+    return Slot(name, tensor.detach(), tuple(tensor.shape))
+
+
+def _half_split(name: str, tensor: Tensor, width: int) -> Slot:
+    """Rope pairs (2i, 2i+1) in memory are rows (i, i + width/2) of a head on disk."""
+    pairs = tensor.detach().unflatten(0, (-1, width // 2, 2))  # (heads, width/2, 2, …)
+    return Slot(name, pairs.transpose(1, 2), tuple(tensor.shape))
+
+
+def _block(block: Any, prefix: str, config: ModelConfig) -> Iterator[Slot]:
+    yield _slot(prefix + "input_layernorm.weight", block.input_layernorm.weight)
+    yield _slot(prefix + "post_attention_layernorm.weight", block.post_attention_layernorm.weight)
+    attention = _latent_attention if config.is_deepseek else _grouped_attention
+    yield from attention(block.self_attn, prefix + "self_attn.", config)
+    yield from _feed_forward(block.mlp, prefix + "mlp.")
+
+
+def _latent_attention(attention: Any, prefix: str, config: ModelConfig) -> Iterator[Slot]:
+    first = "q_proj" if config.q_lora_rank is None else "q_a_proj"
+    split = [attention.first_rows, attention.rank + attention.rope]
+    q, kv = attention.qkv_a_proj.weight.split(split)
+    yield _slot(f"{prefix}{first}.weight", q)
+    yield _slot(f"{prefix}kv_a_proj_with_mqa.weight", kv)
+    if config.attention_bias:
+        q_bias, kv_bias = attention.qkv_a_proj.bias.split(split)
+        if config.q_lora_rank is not None:
+            yield _slot(f"{prefix}q_a_proj.bias", q_bias)
+        yield _slot(f"{prefix}kv_a_proj_with_mqa.bias", kv_bias)
+        yield _slot(f"{prefix}o_proj.bias", attention.o_proj.bias)
+    if config.q_lora_rank is not None:
+        yield _slot(f"{prefix}q_a_layernorm.weight", attention.q_a_layernorm.weight)
+        yield _slot(f"{prefix}q_b_proj.weight", attention.q_b_proj.weight)
+    for name in ("kv_a_layernorm", "kv_b_proj", "o_proj"):
+        yield _slot(f"{prefix}{name}.weight", getattr(attention, name).weight)
+
+
+def _grouped_attention(attention: Any, prefix: str, config: ModelConfig) -> Iterator[Slot]:
+    width = config.attention_head_dim
+    split = [attention.heads * width, attention.kv_heads * width, attention.kv_heads * width]
+    for kind in ["weight", "bias"] if config.qkv_bias else ["weight"]:
+        q, k, v = getattr(attention.qkv_proj, kind).split(split)
+        yield _half_split(f"{prefix}q_proj.{kind}", q, width)
+        yield _half_split(f"{prefix}k_proj.{kind}", k, width)
+        yield _slot(f"{prefix}v_proj.{kind}", v)
+    yield _slot(f"{prefix}o_proj.weight", attention.o_proj.weight)
+    if config.output_bias:
+        yield _slot(f"{prefix}o_proj.bias", attention.o_proj.bias)
+    if attention.qk_norm:
+        yield _half_split(f"{prefix}q_norm.weight", attention.q_norm.weight, width)
+        yield _half_split(f"{prefix}k_norm.weight", attention.k_norm.weight, width)
+
+
+def _feed_forward(mlp: Any, prefix: str) -> Iterator[Slot]:
+    if not hasattr(mlp, "experts"):
+        yield from _swiglu(mlp.gate_up_proj.weight, mlp.down_proj.weight, prefix)
+        return
+    yield _slot(f"{prefix}gate.weight", mlp.gate.weight)
+    yield _slot(f"{prefix}gate.e_score_correction_bias", mlp.gate.bias)
+    stacked = zip(mlp.experts.gate_up_proj, mlp.experts.down_proj, strict=True)
+    for expert, (gate_up, down) in enumerate(stacked):
+        yield from _swiglu(gate_up, down, f"{prefix}experts.{expert}.")
+    if mlp.shared_experts is not None:
+        yield from _feed_forward(mlp.shared_experts, f"{prefix}shared_experts.")
+
+
+def _swiglu(gate_up: Tensor, down: Tensor, prefix: str) -> Iterator[Slot]:
+    gate, up = gate_up.chunk(2)
+    yield _slot(f"{prefix}gate_proj.weight", gate)
+    yield _slot(f"{prefix}up_proj.weight", up)
+    yield _slot(f"{prefix}down_proj.weight", down)
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder's safetensors files, sharded or not. Raises InputError for anything unsafe or broken."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise InputError(f"{index}: a shard's name leaves the folder.")
+    else:
+        names = ["model.safetensors"]
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise InputError(_no_weights(folder, name))
+        _check_header(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except SafetensorError as error:
+            raise InputError(f"{path}: damaged ({error}). Copy the file again or go back to an older checkpoint.") from error
+    return tensors
+
+
+def _no_weights(folder: Path, wanted: str) -> str:
+    pickles = [file.name for file in folder.iterdir() if file.suffix in PICKLES] if folder.is_dir() else []
+    if pickles:
+        return (
+            f"{folder}: {pickles[0]} is a pickle, which can run any code when it is opened, so moreseek never does. "
+            "Convert it to safetensors first (transformers: save_pretrained)."
+        )
+    return f"{folder}: {wanted} is missing."
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that is cut off or names a tensor twice (safetensors itself opens the latter)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 2 <= length <= min(size - 8, 100_000_000):
+            raise InputError(f"{path}: damaged or not a safetensors file (its header does not fit in {size} bytes).")
+        header = file.read(length)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(keys) != len(set(keys)):
+            raise InputError(f"{path}: its header names a tensor twice.")
+        return dict(pairs)
+
+    try:
+        json.loads(header, object_pairs_hook=unique)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: its header is not JSON, so the file is damaged.") from error
