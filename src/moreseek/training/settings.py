@@ -1,0 +1,117 @@
+"""Settings of the training methods, as a recipe's ``[[stage]]`` tables spell them. No torch in here."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from moreseek.config import Settings
+from moreseek.data.documents import DocumentSource
+from moreseek.data.problems import ProblemSource
+from moreseek.rewards.rubric import VerifierSettings
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Objective = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo"]
+
+
+class OptimizerSettings(Settings):
+    """AdamW for everything, or Muon for hidden matrices and AdamW for the rest.
+
+    The learning rate rises over ``warmup_steps``, stays, and falls over the last ``decay_share`` of the steps
+    (all of them: 1.0) to ``final_lr_share`` of itself: linear or cosine.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    lr: float = Field(3e-4, gt=0)
+    muon_lr: float = Field(0.02, gt=0)
+    muon_momentum: Share = 0.95
+    beta1: Share = 0.9
+    beta2: Share = 0.95
+    eps: float = 1e-8
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    decay: Literal["linear", "cosine"] = "linear"
+    decay_share: Share = 0.0
+    final_lr_share: Share = 0.0
+
+
+class StageSettings(Settings):
+    """What every training stage has."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
+    start_from: str | None = None
+    steps: Positive
+    optimizer: OptimizerSettings = OptimizerSettings()
+    checkpoint_every_steps: Positive = 100
+    keep_checkpoints: Positive = 2
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    bias_step: float = Field(0.0, ge=0)  # of the router bias (V3's gamma: 0.001; small models: 0.01)
+    micro_batch_tokens: Positive = 16384  # tokens in one forward pass; larger batches accumulate gradients
+    evaluate: bool = True
+
+
+class TokenizerSettings(Settings):
+    """Train a byte-level BPE tokenizer on the stage's own documents."""
+
+    vocab_size: Positive = 4096
+    training_documents: Positive = 20_000
+
+
+class PretrainSettings(StageSettings):
+    """Next-token training on documents, from random weights or from ``start_from``."""
+
+    method: Literal["pretrain"]
+    model: dict[str, object] | None = None  # ModelConfig without vocab_size and token ids; checked when it is built
+    tokenizer: TokenizerSettings | None = None
+    documents: list[DocumentSource] = Field(min_length=1)
+    sequence_length: Positive = 128
+    batch_size: Positive = 32
+    mtp_weight: float = Field(0.3, ge=0)
+    balance_weight: float = Field(1e-4, ge=0)
+
+
+class GRPOSettings(StageSettings):
+    """Group-relative policy optimisation on verifiable problems (DeepSeekMath §4, R1 §2.2)."""
+
+    method: Literal["grpo"]
+    start_from: str
+    problems: ProblemSource | None = None  # default: the recipe's [problems]
+    problem_count: Positive = 4096  # how many training problems to draw from the source
+    system_prompt: str | None = None
+    prompt_template: str = "{prompt}"
+    rubric: list[VerifierSettings] = Field(default=[VerifierSettings(name="answer", verifier="problem")], min_length=1)
+    prompts_per_step: Positive = 16
+    group_size: int = Field(16, ge=2)
+    max_completion_tokens: Positive = 128
+    temperature: float = Field(1.0, gt=0)
+    objective: Objective = "grpo"
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.2, gt=0)
+    kl_weight: float = Field(0.0, ge=0)
+    reference_refresh_steps: Positive | None = None
+    epochs: Positive = 1  # passes over one batch of rollouts
+    minibatches: Positive = 1  # optimizer updates in one pass
+    dynamic_sampling: bool | None = None  # drop groups without signal and draw others; default: on for dapo
+    max_sampling_rounds: Positive = 4
+    mask_truncated: bool = False  # completions cut at the limit give no gradient
+    max_rows: Positive = 256  # completions sampled at once
+    max_verifier_error_share: Share = 0.1
+    logprob_gap_alarm: float = Field(0.02, gt=0)
+    stop_reward: float | None = None  # end early once the mean reward of the last stop_window steps reaches it
+    stop_window: Positive = 10
+
+    @field_validator("rubric")
+    @classmethod
+    def _distinct(cls, rubric: list[VerifierSettings]) -> list[VerifierSettings]:
+        names = [verifier.name for verifier in rubric]
+        if len(names) != len(set(names)):
+            raise ValueError("two verifiers have the same name")
+        return rubric
+
+    @property
+    def drops_silent_groups(self) -> bool:
+        return self.objective == "dapo" if self.dynamic_sampling is None else self.dynamic_sampling
+
+
+AnyStage = Annotated[PretrainSettings | GRPOSettings, Field(discriminator="method")]
