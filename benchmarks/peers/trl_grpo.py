@@ -14,6 +14,7 @@ Prints one JSON line on stdout; the first step is a warm-up and is not in `secon
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -59,13 +60,16 @@ class Stopwatch(TrainerCallback):
     """The time from the end of one step to the end of the next: nothing that TRL does is left out."""
 
     def __init__(self) -> None:
-        self.step_ends: list[float] = []
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.step_ends.append(time.perf_counter())
+        self.wall.append(time.perf_counter())
+        self.cpu.append(time.process_time())
 
-    def seconds_per_step(self) -> list[float]:
-        return [round(end - start, 4) for start, end in zip(self.step_ends, self.step_ends[1:], strict=False)]
+
+def differences(times: list[float]) -> list[float]:
+    return [round(end - start, 4) for start, end in itertools.pairwise(times)]
 
 
 def share_of_even_tokens(completion_ids: list[list[int]], **kwargs) -> list[float]:
@@ -162,7 +166,8 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "seconds_per_step": stopwatch.seconds_per_step(),
+                "seconds_per_step": differences(stopwatch.wall),
+                "cpu_seconds_per_step": differences(stopwatch.cpu),
                 "seconds_sampling": [round(seconds, 4) for seconds in sampling_s[1:]],
                 "completion_tokens_per_step": batch * ARGS.completion_tokens,
                 "versions": {name: version(name) for name in ("trl", "transformers", "torch", "accelerate")}

@@ -7,7 +7,7 @@ rare habit is what reinforcement learning finds.
 
 import random
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,9 @@ from moreseek.records import Conversation, Message, Problem
 
 _ATTEMPTS = 2_000
 """Draws without a new prompt after which the space counts as used up."""
+
+_DRAWS = 64
+"""Operators drawn in vain after which a chain counts as stuck."""
 
 _LARGEST_FACTOR = 9
 
@@ -36,8 +39,6 @@ class ArithmeticSettings(Settings):
     def _known_operators(cls, value: str) -> str:
         if not value or set(value) - set("+-*") or len(set(value)) < len(value):
             raise ValueError("use each of + - * at most once, for example '+-'")
-        if value == "*":
-            raise ValueError("'*' alone soon leaves 0..max_value: add + or -")
         return value
 
     @model_validator(mode="after")
@@ -47,7 +48,7 @@ class ArithmeticSettings(Settings):
         return self
 
 
-def problems(count: int, split: Split | Literal["train", "heldout"], seed: int, **settings: Any) -> list[Problem]:
+def problems(count: int, split: Split, seed: int, **settings: Any) -> list[Problem]:
     """``count`` distinct problems of one split, tagged with their number of operations as difficulty.
 
     Training problems repeat where the space is smaller than ``count``; held-out ones never do (a repeated one
@@ -90,20 +91,31 @@ def documents(seed: int, **settings: Any) -> Iterator[Conversation]:
         if is_heldout(prompt):
             continue
         thinking = steps if draw.random() < table.worked_share else ""
-        # model_construct: these values are ours, and checking them would be half of the time spent
-        question = Message.model_construct(role="user", content=prompt, reasoning_content=None)
-        reply = Message.model_construct(role="assistant", content=answer, reasoning_content=thinking)
-        yield Conversation.model_construct(messages=(question, reply))
+        question = Message(role="user", content=prompt)
+        reply = Message(role="assistant", content=answer, reasoning_content=thinking)
+        yield Conversation(messages=(question, reply))
 
 
 def _chain(draw: random.Random, operations: int, settings: ArithmeticSettings) -> tuple[str, str, str]:
-    """One random chain: its prompt, its steps, its answer."""
+    """One random chain: its prompt, its steps, its answer. Raises InputError where none of this length fits."""
+    for _ in range(_ATTEMPTS):
+        chain = _try_chain(draw, operations, settings)
+        if chain is not None:
+            return chain
+    raise InputError(
+        f"arithmetic: {operations} operations of '{settings.operators}' do not fit into 0..{settings.max_value}. "
+        "Allow + and - both, fewer operations, or a larger max_value."
+    )
+
+
+def _try_chain(draw: random.Random, operations: int, settings: ArithmeticSettings) -> tuple[str, str, str] | None:
+    """A chain from a random value; None where it reaches a value from which no operator goes on."""
     uniform, limit, operators = draw.random, settings.max_value, settings.operators
     kinds = len(operators)
     value = int(uniform() * (limit + 1))
     prompt, steps = str(value), ""
     for i in range(operations):
-        while True:  # + or - always fits, so this ends
+        for _ in range(_DRAWS):
             operator = operators[int(uniform() * kinds)]
             if operator == "+" and value < limit:
                 operand = 1 + int(uniform() * (limit - value))
@@ -118,6 +130,8 @@ def _chain(draw: random.Random, operations: int, settings: ArithmeticSettings) -
                 operand = 2 + int(uniform() * (largest - 1))
                 result = value * operand
                 break
+        else:
+            return None
         prompt += f"{operator}{operand}"
         steps += f";{value}{operator}{operand}={result}" if i else f"{value}{operator}{operand}={result}"
         value = result

@@ -132,6 +132,5 @@ def _check_turns(roles: Sequence[str]) -> None:
     turns = roles[1:] if roles and roles[0] == "system" else roles
     expected = ["user", "assistant"] * (len(turns) // 2)
     if not turns or list(turns) != expected:
-        raise ValueError(
-            f"turns must be user, assistant, user, assistant, … (a system message first), found {', '.join(roles)}"
-        )
+        found = ", ".join(roles) or "none"
+        raise ValueError(f"turns must be user, assistant, user, assistant, … after any system message, found {found}")

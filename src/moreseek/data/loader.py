@@ -16,7 +16,8 @@ IGNORE = -100
 
 PADDING = -1
 _OPEN_SEQUENCES = 32
-"""Sequences that are being filled at one time: more waste less padding and mix documents over a longer span."""
+"""Sequences that are being filled at one time: more of them leave less padding. Small data sets open fewer, so
+that no document waits for much of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class _Packer:
         self._shards = shards
         self._room = sequence_length
         self._seed = seed
+        self._most_open = max(1, min(_OPEN_SEQUENCES, shards.tokens // (8 * sequence_length)))
         self.epoch = 0
         self._taken = 0
         self._open: list[list[Piece]] = []
@@ -162,8 +164,7 @@ class _Packer:
 
     def _identity(self) -> dict[str, Any]:
         """What a state is only good for."""
-        shards = self._shards
-        return {"seed": self._seed, "sequence_length": self._room, "documents": len(shards), "tokens": shards.tokens}
+        return {"seed": self._seed, "sequence_length": self._room, "data": self._shards.digest}
 
     def _order(self, skip: int) -> Iterator[tuple[int, int, int]]:
         """(shard, document, length) in this epoch's order: shards shuffled, then the documents of each."""
@@ -192,12 +193,10 @@ class _Packer:
 
     def _place(self, piece: Piece) -> None:
         length, free = piece.length, self._free
-        for i, room in enumerate(free):
-            if room >= length:
-                break
-        else:
-            if len(free) == _OPEN_SEQUENCES:
-                self._close(free.index(min(free)))
+        i = next((number for number, room in enumerate(free) if room >= length), None)
+        if i is None:
+            if len(free) == self._most_open:
+                self._close(0)  # the oldest, so that none waits for ever
             i = len(free)
             free.append(self._room)
             self._open.append([])

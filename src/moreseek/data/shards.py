@@ -91,6 +91,12 @@ class TokenShards:
         """How many tokens all documents hold."""
         return self.index.tokens
 
+    @property
+    def digest(self) -> str:
+        """A hash of the data: other documents, another digest."""
+        hashes = [f"{shard.tokens_sha256} {shard.lengths_sha256}" for shard in self.index.shards]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
+
     def document(self, shard: int, number: int) -> NDArray[np.unsignedinteger[Any]]:
         """Token ids of one document, (length,), a view of the file."""
         starts = self._starts[shard]
@@ -125,7 +131,7 @@ def write_shards(
             if tokens is not None and writer.tokens >= tokens:
                 break
         writer.close()
-        os.replace(partial, folder)
+        partial.replace(folder)
         _sync_folder(folder.parent)
     except OSError as error:
         raise FaultError(f"{folder}: cannot be written ({error.strerror}). Free some space and run again.") from error

@@ -15,8 +15,8 @@ def call_source(name: str, settings: Mapping[str, Any], **arguments: Any) -> Any
     """
     function = import_name(name)
     values = {**arguments, **settings}
+    signature = inspect.signature(function)
     try:
-        signature = inspect.signature(function)
         signature.bind(**values)
     except TypeError as error:
         known = [key for key, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD and key not in arguments]

@@ -106,7 +106,7 @@ def _training_chart(stage: StageRecord, spec: _Curve) -> Chart | None:
         return None
     first, last = series[0].y[0], series[0].y[-1]
     alt = f"{spec.title} of {stage.name}: {first:.3g} at the first step, {last:.3g} at the last."
-    name = f"{stage.name}-{spec.lines[0][0]}".replace("/", "-").replace(" ", "-")
+    name = f"{stage.name}-{spec.lines[0][0]}"
     return Chart(spec.title, curve(name, series, "step", spec.y_label, alt), spec.caption)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from moreseek.evals.wording import percent, times
+
 Json = dict[str, Any]
 
 
@@ -59,22 +61,6 @@ def sentences(comparison: Comparison | None) -> list[str]:
     if before.get("longer_than_seen") and after.get("longer_than_seen"):
         found.append(_beyond(before["longer_than_seen"], after["longer_than_seen"]))
     return [sentence for sentence in found if sentence]
-
-
-def percent(estimate: Json | float | None, digits: int = 1) -> str:
-    """``99.8 %`` for an estimate or a share; a dash where there is none. 100 % is said only of exactly all."""
-    value = estimate["value"] if isinstance(estimate, dict) else estimate
-    if value is None:
-        return "–"
-    text = f"{100 * value:.{digits}f}"
-    if value < 1 and float(text) >= 100:
-        return "> 99.9\N{NO-BREAK SPACE}%"
-    return f"{'100' if value == 1 else text}\N{NO-BREAK SPACE}%"
-
-
-def times(before: float, after: float) -> str:
-    """``×7.7``; a dash when there is nothing to compare with."""
-    return f"×{after / before:.1f}" if before else "–"
 
 
 def _what_changed(comparison: Comparison) -> str:

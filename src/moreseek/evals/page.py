@@ -7,12 +7,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from moreseek import __version__
 from moreseek.evals.charts import difficulties, result_charts, training_charts
-from moreseek.evals.findings import Comparison, compare, percent, times
+from moreseek.evals.findings import Comparison, compare
 from moreseek.evals.ledger import RunRecord, StageRecord, ledger
+from moreseek.evals.wording import count, duration, flops, interval, percent, times, usd, visible
 
 Json = dict[str, Any]
-_MAX_SHOWN = 3000
-"""Characters of one completion on the page; report.json has the whole."""
 _ON_THE_WAY = 6
 
 
@@ -102,63 +101,9 @@ def on_the_way(stages: list[StageRecord]) -> list[Json]:
     return [{"reward": None, **rows[place]} for place in sorted(places)]
 
 
-def interval(estimate: Json | None) -> str:
-    """``38.1–46.4``, in per cent."""
-    return f"{100 * estimate['ci_low']:.1f}–{100 * estimate['ci_high']:.1f}" if estimate else ""
-
-
-def duration(seconds: float) -> str:
-    """``3 min 4 s``: two units, the largest that are not zero."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def count(number: float | None) -> str:
-    """``4.1 M``: a count with three significant digits."""
-    return _scaled(number, ["", " K", " M", " B", " T"])
-
-
-def flops(number: float | None) -> str:
-    """``18.2 TFLOP``: floating-point operations, not a rate."""
-    return _scaled(number, [" FLOP", " KFLOP", " MFLOP", " GFLOP", " TFLOP", " PFLOP", " EFLOP", " ZFLOP"])
-
-
-def usd(amount: float) -> str:
-    """Dollars and cents; four decimals below ten cents, where cents would say nothing."""
-    return f"${amount:,.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
-
-
-def visible(text: Any) -> str:
-    """Text safe to look at: control characters and direction overrides are drawn, very long text is cut."""
-    shown = str(text)
-    left = len(shown) - _MAX_SHOWN
-    if left > 0:
-        shown = f"{shown[:_MAX_SHOWN]}\n… ({left:,} more characters)"
-    return shown.translate(_PICTURES)
-
-
-# C0 controls have pictures at U+2400; overrides of the writing direction could make text read as what it is not.
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
-_PICTURES |= {0x7F: 0x2421} | dict.fromkeys(
-    [*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\N{REPLACEMENT CHARACTER}"
-)
-
-
 def pretty(value: Any) -> str:
     """JSON for a fold-out."""
     return json.dumps(value, ensure_ascii=False, indent=2) if value else ""
-
-
-def _scaled(number: float | None, units: list[str]) -> str:
-    if not number:
-        return "–"
-    power = min(len(units) - 1, max(0, (len(str(int(number))) - 1) // 3))
-    scaled = number / 1000**power
-    return f"{scaled:.{0 if power == 0 or scaled >= 100 else 1}f}{units[power]}"
 
 
 def _share(label: str, before: Json | None, after: Json, key: str) -> Json:

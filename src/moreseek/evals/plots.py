@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moreseek.errors import InputError
+from moreseek.evals.wording import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 INK, BEFORE, AFTER = "#010203", "#010204", "#010205"
 _CSS = {INK: "currentColor", BEFORE: "var(--before)", AFTER: "var(--after)"}
 _MAX_POINTS = 600
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
+    "text.parse_math": False,  # a stage may be called $x$
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -56,6 +58,11 @@ class Series:
     high: Sequence[float] | None = None
 
     @property
+    def legend(self) -> str:
+        """The label as matplotlib can draw it: whole characters, not long, and not hidden by a leading underscore."""
+        return visible(self.label.lstrip("_"))[:40]
+
+    @property
     def colour(self) -> str:
         """The stand-in that becomes the page's colour for before or after."""
         return AFTER if self.after else BEFORE
@@ -63,12 +70,12 @@ class Series:
 
 def curve(name: str, series: Sequence[Series], x_label: str, y_label: str, alt: str) -> str:
     """A training curve: every step faint, a running mean over it. Returns SVG text."""
-    with _canvas(name) as (figure, axes):
+    with _canvas() as (figure, axes):
         for one in series:
             x, y = thin(one.x, one.y)
             colour, dash = (AFTER, "-") if one.after else (INK, "--")  # a second metric, not the model before
             axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
-            axes.plot(x, running_mean(y), color=colour, linestyle=dash, linewidth=1.8, label=one.label)
+            axes.plot(x, running_mean(y), color=colour, linestyle=dash, linewidth=1.8, label=one.legend)
         _dress(axes, x_label, y_label, legend=len(series) > 1)
         _limits(axes, series)
         return _svg(figure, name, alt)
@@ -88,7 +95,7 @@ def shares(
 
     ``beyond`` shades everything right of it: what pretraining never showed. Returns SVG text.
     """
-    with _canvas(name) as (figure, axes):
+    with _canvas() as (figure, axes):
         for one in series:
             _share_line(axes, one)
         _shade(axes, series, beyond)
@@ -103,10 +110,10 @@ def lengths(
     name: str, series: Sequence[Series], x_label: str, y_label: str, alt: str, *, beyond: float | None = None
 ) -> str:
     """Mean lengths in tokens over difficulty, from zero up. Returns SVG text."""
-    with _canvas(name) as (figure, axes):
+    with _canvas() as (figure, axes):
         for one in series:
             marker = "o" if one.after else "s"
-            axes.plot(one.x, one.y, color=one.colour, marker=marker, markersize=4.5, linewidth=1.6, label=one.label)
+            axes.plot(one.x, one.y, color=one.colour, marker=marker, markersize=4.5, linewidth=1.6, label=one.legend)
         axes.set_ylim(0, 1.12 * max(1.0, *(max(one.y) for one in series)))
         _ticks(axes, sorted({x for one in series for x in one.x}), log2=False)
         _shade(axes, series, beyond)
@@ -134,13 +141,13 @@ def thin(x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray
 
 
 @contextmanager
-def _canvas(name: str) -> Iterator[tuple["Figure", "Axes"]]:
+def _canvas() -> Iterator[tuple["Figure", "Axes"]]:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("The report's charts need matplotlib: pip install 'moreseek[model]'.") from error
-    with rc_context({**_STYLE, "svg.hashsalt": name}):  # the salt makes the same figure give the same text
+    with rc_context({**_STYLE, "svg.hashsalt": "moreseek"}):  # the same figure gives the same text
         figure = Figure(figsize=(4.2, 2.7), layout="constrained")
         axes = figure.subplots()
         figure.patch.set_visible(False)
@@ -156,7 +163,7 @@ def _share_line(axes: "Axes", one: Series) -> None:
         bars = np.maximum(0, [y - 100 * np.asarray(one.low), 100 * np.asarray(one.high) - y])
     marker = "o" if one.after else "s"  # told apart without colour too
     style: dict[str, Any] = {"markersize": 4.5, "linewidth": 1.6, "elinewidth": 1}
-    axes.errorbar(one.x, y, yerr=bars, color=one.colour, marker=marker, label=one.label, **style)
+    axes.errorbar(one.x, y, yerr=bars, color=one.colour, marker=marker, label=one.legend, **style)
 
 
 def _shade(axes: "Axes", series: Sequence[Series], beyond: float | None) -> None:
@@ -194,6 +201,7 @@ def _dress(axes: "Axes", x_label: str, y_label: str, *, legend: bool) -> None:
 
 def _svg(figure: "Figure", name: str, alt: str) -> str:
     """The figure as an inline element: page colours, ids of its own, text for screen readers."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", name)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -203,5 +211,7 @@ def _svg(figure: "Figure", name: str, alt: str) -> str:
     # Several charts share one page, so an id that two of them use would be ambiguous.
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", text)
-    label = html.escape(alt, quote=True)
-    return re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text)
+    label = html.escape(visible(alt), quote=True)
+    box = re.match(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', text)
+    assert box is not None  # matplotlib always writes one
+    return f'<svg viewBox="{box[1]}" role="img" aria-label="{label}">{text[box.end() :]}'

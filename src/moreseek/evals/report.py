@@ -5,16 +5,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moreseek.evals.findings import compare, headline, percent, sentences, times
+from moreseek.evals.findings import compare, headline, sentences
 from moreseek.evals.ledger import RunRecord, StageRecord, ledger, read_run
-from moreseek.evals.page import duration, render_page, usd
+from moreseek.evals.page import render_page
+from moreseek.evals.wording import duration, percent, times, usd
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write ``report.json`` and ``report.html`` into the run folder and return the page's path.
+def write_report(run_folder: Path) -> dict[str, Any]:
+    """Write ``report.json`` and ``report.html`` into the run folder; returns the content of the first.
 
     Works while a run goes on: what is not there yet is left out. Raises InputError when the folder is not a
     run or one of its files is malformed.
@@ -22,9 +23,8 @@ def write_report(run_folder: Path) -> Path:
     run = read_run(run_folder)
     report = build_report(run)
     _replace(run_folder / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
-    page = run_folder / "report.html"
-    _replace(page, render_page(run, report))
-    return page
+    _replace(run_folder / "report.html", render_page(run, report))
+    return report
 
 
 def build_report(run: RunRecord) -> dict[str, Any]:

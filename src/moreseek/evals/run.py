@@ -15,7 +15,7 @@ from moreseek.evals.statistics import bootstrap_mean, majority_vote, pass_at_k, 
 from moreseek.evals.tasks import EvalSettings, difficulty, difficulty_order, load_exam, spread
 from moreseek.records import Problem
 from moreseek.rewards.answer import answer_text
-from moreseek.rewards.rubric import Rubric, VerifierSettings
+from moreseek.rewards.rubric import OWN, Rubric, VerifierSettings
 from moreseek.text.chat import split_thinking
 from moreseek.text.prompts import encode_problem, message_text
 from moreseek.text.tokenizer import Tokenizer
@@ -103,7 +103,7 @@ class Examiner:
         self, sampler: Sampler, tokenizer: Tokenizer, settings: EvalSettings, on_progress: Progress | None = None
     ) -> None:
         self.sampler, self.tokenizer, self.settings, self.on_progress = sampler, tokenizer, settings, on_progress
-        self.rubric = Rubric([VerifierSettings(name="answer", verifier="problem")])
+        self.rubric = Rubric([VerifierSettings.model_validate({"name": "answer", "verifier": OWN})])
         self.verifier_errors = 0
         self.samples: list[dict[str, Any]] = []
         """Greedy completions of the first problems examined, for people to read."""

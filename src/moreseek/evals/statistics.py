@@ -50,10 +50,11 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray, seed: int = 0, resample
         raise ValueError("no problems to average over.")
     if np.all(scores == scores[0]) and scores[0] in (0.0, 1.0):
         return wilson(int(scores.sum()), scores.size)
+    # Problems with equal scores are interchangeable, and k samples give at most k + 1 different scores.
+    distinct, counts = np.unique(scores, return_counts=True)
     rng = np.random.default_rng(seed)
-    uniform = np.full(scores.size, 1 / scores.size)
-    counts = rng.multinomial(scores.size, uniform, size=resamples)  # (resamples, P): how often each was drawn
-    low, high = np.quantile(counts @ scores / scores.size, [0.025, 0.975])
+    drawn = rng.multinomial(scores.size, counts / scores.size, size=resamples)  # (resamples, distinct scores)
+    low, high = np.quantile(drawn @ distinct / scores.size, [0.025, 0.975])
     return Estimate(float(scores.mean()), float(low), float(high))
 
 

@@ -18,24 +18,24 @@ class EvalSettings(Settings):
     DeepSeek-R1's tables use 0.6 and 0.95.
     """
 
-    problems: int = Field(500, ge=1)
-    k: int = Field(16, ge=1)
+    problems: int = Field(default=500, ge=1)
+    k: int = Field(default=16, ge=1)
     """Sampled completions a problem, for pass@1, pass@k and cons@k."""
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_completion_tokens: int = Field(512, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_completion_tokens: int = Field(default=512, ge=1)
     seed: int = 0
     longer: ProblemSource | None = None
     """Problems longer than pretraining ever showed."""
-    longer_problems: int = Field(200, ge=1)
-    longer_k: int | None = Field(None, ge=1)
+    longer_problems: int = Field(default=200, ge=1)
+    longer_k: int | None = Field(default=None, ge=1)
     """Samples a problem there; ``k`` when not given."""
     unseen: tuple[ProblemSource, ...] = ()
     """Tasks never trained on, answered greedily."""
-    unseen_problems: int = Field(100, ge=1)
-    samples: int = Field(12, ge=0)
+    unseen_problems: int = Field(default=100, ge=1)
+    samples: int = Field(default=12, ge=0)
     """Greedy completions kept in the report, spread over the difficulties."""
-    max_verifier_errors: float = Field(0.05, ge=0, le=1)
+    max_verifier_errors: float = Field(default=0.05, ge=0, le=1)
     """Share of completions whose verifier may fail before the evaluation is stopped as a fault."""
     system_prompt: str | None = None
     prompt_template: str = PLACEHOLDER

@@ -1,8 +1,11 @@
 """Verifiers of the final answer: as a number, as text, as mathematics."""
 
+import logging
 import re
+from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache, partial
+from typing import Any
 
 from moreseek.errors import InputError
 from moreseek.records import Problem
@@ -74,19 +77,26 @@ def _math_examples(problem: Problem) -> Examples:
 @with_examples(_math_examples)
 def math(problem: Problem, completion: str) -> float:
     """1.0 where math-verify (Apache-2.0) finds the answer equal to the problem's: LaTeX, sets, fractions, intervals."""
+    parse, verify = _math_verify()
+    answer = answer_text(completion)
+    if not answer:
+        return 0.0
+    gold = parse(f"\\boxed{{{problem.answer}}}")
+    if not gold:
+        raise InputError(f"math-verify cannot read the problem's answer {problem.answer[:80]!r}.")
+    found = parse(f"\\boxed{{{answer}}}") or parse(answer)
+    return 1.0 if found and verify(gold, found) else 0.0
+
+
+@cache
+def _math_verify() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """math-verify's parse and verify, without their own timeouts: those take SIGALRM, which the rubric holds."""
     try:
         from math_verify import parse, verify
     except ImportError as error:
         raise InputError("moreseek.rewards.answer:math needs math-verify: pip install math-verify") from error
-    # No timeouts of its own: they need SIGALRM, which the rubric holds.
-    answer = answer_text(completion)
-    if not answer:
-        return 0.0
-    gold = parse(f"\\boxed{{{problem.answer}}}", parsing_timeout=0)
-    if not gold:
-        raise InputError(f"math-verify cannot read the problem's answer {problem.answer[:80]!r}.")
-    found = parse(f"\\boxed{{{answer}}}", parsing_timeout=0) or parse(answer, parsing_timeout=0)
-    return 1.0 if found and verify(gold, found, timeout_seconds=0) else 0.0
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that nobody limits its time; the rubric does
+    return partial(parse, parsing_timeout=0), partial(verify, timeout_seconds=0)
 
 
 @lru_cache(maxsize=65_536)
@@ -99,12 +109,10 @@ def _expected_number(text: str) -> Fraction:
 
 def _parse_number(text: str, pattern: re.Pattern[str]) -> Fraction | None:
     """The last number in a text, exactly."""
-    last = None
-    for last in pattern.finditer(text):
-        pass
-    if last is None or len(last[0]) > _MAX_NUMBER_CHARACTERS:
+    numbers = pattern.findall(text)
+    if not numbers or len(numbers[-1]) > _MAX_NUMBER_CHARACTERS:
         return None
-    numerator, _, denominator = last[0].replace(",", "").replace("\u2212", "-").partition("/")
+    numerator, _, denominator = numbers[-1].replace(",", "").replace("\u2212", "-").partition("/")
     try:
         return Fraction(numerator.strip()) / Fraction(denominator.strip() or 1)
     except ZeroDivisionError:

@@ -4,7 +4,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from moreseek.data.gym import gym_dataset
+from moreseek.data.gym import from_json, gym_dataset
 from moreseek.errors import InputError
 from moreseek.records import Problem
 from moreseek.rewards.answer import answer_text
@@ -29,7 +29,7 @@ def score(problem: Problem, completion: str) -> float:
     if not answer:
         return 0.0
     dataset = _dataset(metadata["task"], json.dumps(metadata.get("settings", {}), sort_keys=True))
-    return float(dataset.score_answer(answer=answer, entry=metadata["entry"]))
+    return float(dataset.score_answer(answer=answer, entry=from_json(metadata["entry"])))
 
 
 @lru_cache(maxsize=128)

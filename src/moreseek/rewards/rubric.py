@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Real
 
 from pydantic import Field
 
@@ -94,27 +95,27 @@ class Rubric:
         return Score(None if errors else reward, parts, errors)
 
     def _check(self, verifier: VerifierSettings, problem: Problem, timer: Timer) -> None:
-        name = problem.verifier if verifier.verifier == OWN else verifier.verifier
-        right, wrong = examples_of(_function(name), problem)
-        scores: dict[str, list[tuple[float, str]]] = {"right": [], "wrong": []}
-        for kind, completions in (("right", right), ("wrong", wrong)):
-            for completion in completions:
-                value = _try(verifier, problem, completion, timer)
-                if isinstance(value, str):
-                    raise InputError(
-                        _complaint(verifier.name, name, problem, f"failed on the {kind} {completion!r}: {value}")
-                    )
-                scores[kind].append((value, completion))
-        if scores["right"] and scores["wrong"] and min(scores["right"])[0] <= max(scores["wrong"])[0]:
-            (low, right_text), (high, wrong_text) = min(scores["right"]), max(scores["wrong"])
-            found = f"gave {low} to the right {right_text!r} and {high} to the wrong {wrong_text!r}"
+        function = problem.verifier if verifier.verifier == OWN else verifier.verifier
+        where = f"verifier '{verifier.name}' ({function}), tried on the problem {problem.prompt[:80]!r}"
+        try:
+            right, wrong = examples_of(_function(function), problem)
+        except Exception as error:  # foreign code
+            raise InputError(f"{where}: its examples failed: {error!r}.") from error
+
+        def value_of(completion: str) -> float:
+            value = _try(verifier, problem, completion, timer)
+            if isinstance(value, str):
+                raise InputError(f"{where}: {value} (for the completion {completion!r}).")
+            return value
+
+        rights = [(value_of(completion), completion) for completion in right]
+        wrongs = [(value_of(completion), completion) for completion in wrong]
+        if rights and wrongs and min(rights)[0] <= max(wrongs)[0]:
+            (low, worst), (high, best) = min(rights), max(wrongs)
             raise InputError(
-                _complaint(verifier.name, name, problem, f"{found}. The function's examples(problem) say what is right")
+                f"{where}: gave {low:g} to the right {worst!r} and {high:g} to the wrong {best!r}. "
+                "If these are not right and wrong, give the function its own examples(problem)."
             )
-
-
-def _complaint(name: str, function: str, problem: Problem, found: str) -> str:
-    return f"verifier '{name}' ({function}), tried on the problem {problem.prompt[:80]!r}, {found}."
 
 
 @lru_cache(maxsize=1_024)
@@ -129,8 +130,9 @@ def _try(verifier: VerifierSettings, problem: Problem, completion: str, timer: T
         value = timer.call(function, problem, completion, verifier.timeout_s)
     except TimedOut:
         return f"no value after {verifier.timeout_s:g} s"
-    except Exception as error:  # foreign code: whatever it raises is its error
+    except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its error
         return f"{type(error).__name__}: {error}"
-    if isinstance(value, (bool, int, float)) and math.isfinite(value) and 0.0 <= value <= 1.0:
-        return float(value)
+    number = float(value) if isinstance(value, Real) else math.nan
+    if 0.0 <= number <= 1.0:  # NaN is not
+        return number
     return f"gave {value!r}, a number from 0 to 1 is needed"

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -26,6 +27,8 @@ class Timer:
     def __enter__(self) -> "Timer":
         if self._signals:
             self._former = signal.signal(signal.SIGALRM, _raise)
+            self._former_timer, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+            self._entered = time.monotonic()
         return self
 
     def __exit__(
@@ -34,12 +37,15 @@ class Timer:
         if self._signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._former or signal.SIG_DFL)
+            if self._former_timer:  # somebody else's alarm, such as a test's: it still rings in time
+                left = self._former_timer - (time.monotonic() - self._entered)
+                signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3))
 
     def call(self, function: Callable[[Problem, str], Any], problem: Problem, completion: str, limit_s: float) -> Any:
         """``function(problem, completion)``. Raises TimedOut after ``limit_s`` seconds."""
         if not self._signals:
             return _call_in_thread(function, problem, completion, limit_s)
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        signal.setitimer(signal.ITIMER_REAL, limit_s, limit_s)  # again and again, should it be swallowed
         try:
             return function(problem, completion)
         finally:

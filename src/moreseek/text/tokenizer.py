@@ -19,6 +19,12 @@ SPECIAL_TOKENS = (PAD, BEGIN, END, "<|system|>", "<|user|>", "<|assistant|>", "<
 # Single ids, but text to tokenizers: a decoder that skips special tokens keeps the thinking readable.
 TEXT_TOKENS = ("<think>", "</think>")
 _BYTES = 256
+# Qwen2's word pattern: single digits, and known to the tools that convert tokenizers. One expression costs
+# a third less time than tokenizers' Digits followed by its ByteLevel expression.
+_WORD = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 class Tokenizer:
@@ -107,9 +113,17 @@ class Tokenizer:
             (folder / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Tokenizer":
-        """Read a folder that we, transformers or the Hub wrote. Raises InputError where it has no usable tokenizer."""
-        return _load(Path(folder))
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Read a folder that we, transformers or the Hub wrote, or a .gguf file.
+
+        Raises InputError where it has no usable tokenizer.
+        """
+        path = Path(path)
+        if path.suffix == ".gguf":
+            from moreseek.text.gguf import load_gguf_tokenizer
+
+            return load_gguf_tokenizer(path)
+        return _load(path)
 
     @cached_property
     def _plain_backend(self) -> tokenizers.Tokenizer:
@@ -142,7 +156,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, extra_special: Sequen
         )
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_WORD), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from moreseek.evals.report import write_report
+
 SEEN, LONGER = range(1, 7), range(7, 13)
 
 
@@ -14,6 +16,14 @@ SEEN, LONGER = range(1, 7), range(7, 13)
 def run_folder(tmp_path):
     """A finished run of two stages."""
     return make_run(tmp_path / "runs" / "tiny-r1")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """(report.json, report.html) of a finished run, for tests that only look."""
+    folder = make_run(tmp_path_factory.mktemp("runs") / "tiny-r1")
+    write_report(folder)
+    return json.loads((folder / "report.json").read_text()), (folder / "report.html").read_text()
 
 
 def make_run(folder: Path) -> Path:

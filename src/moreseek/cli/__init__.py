@@ -1,0 +1,155 @@
+"""The command line. Every command imports what it needs when it runs, so that --help answers at once."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import moreseek
+from moreseek.errors import MoreseekError
+
+app = typer.Typer(
+    help="Make a reasoning model of your own, and show honestly how good it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[str, typer.Argument(help="a run, run/stage, a Hugging Face folder or a .gguf file", metavar="MODEL")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
+
+
+def main() -> None:
+    """Entry point: runs a command and turns a MoreseekError into its message and exit code."""
+    try:
+        app(standalone_mode=False)
+    except MoreseekError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own usage errors carry one; anything else is a defect
+            raise
+        _complain(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
+        sys.exit(2)
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"moreseek: {message}\n")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"moreseek {moreseek.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print version")] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="a recipe, for example recipes/tiny-r1.toml", metavar="RECIPE.toml")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="override a setting: zero.steps=40")] = None,
+    directory: Annotated[Path | None, typer.Option("--dir", help="run folder (default: runs/NAME)")] = None,
+    stage: Annotated[str | None, typer.Option(help="run up to and with this stage")] = None,
+    seed: Annotated[int | None, typer.Option(help="replaces run.seed")] = None,
+    accept_changes: Annotated[bool, typer.Option(help="go on with a half-done stage whose settings changed")] = False,
+) -> None:
+    """Run a recipe: skip what is done, resume what is not, end with a report."""
+    from moreseek.run_folder import RunFolder
+    from moreseek.recipes.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_ or [], seed)
+    folder = RunFolder(directory or Path("runs") / loaded.run.name)
+
+    from moreseek.recipes.runner import Runner
+
+    Runner(loaded, folder, accept_changes, stage).run()
+    typer.echo(f"\nReport: {folder.path / 'report.html'}")
+    typer.echo(f"Talk to it: moreseek chat {folder.path}")
+
+
+@app.command()
+def status(
+    run: Annotated[Path | None, typer.Argument(help="a run folder (default: every one under runs/)")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show where a run stands: its stages, their progress and results."""
+    from moreseek.cli.status import describe_runs, print_runs
+
+    found = describe_runs(run)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        print_runs(found)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: what would be fast, slow or impossible."""
+    from moreseek.cli.doctor import examine, print_findings
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps(findings, indent=1))
+    else:
+        print_findings(findings)
+    if any(item["verdict"] == "impossible" for item in findings["checks"]):
+        raise typer.Exit(3)
+
+
+@app.command()
+def chat(
+    model: Model,
+    system: Annotated[str | None, typer.Option(help="system prompt")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.6,
+    max_tokens: Annotated[int, typer.Option(help="longest answer, thinking included")] = 512,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same answers")] = 0,
+) -> None:
+    """Talk to a model; its thinking is shown dimmed, apart from the answer."""
+    from moreseek.cli.chat import talk
+
+    talk(model, system, temperature, max_tokens, seed)
+
+
+@app.command(name="eval")
+def eval_(
+    model: Model,
+    problems: Annotated[str, typer.Option(help="a .jsonl file, reasoning-gym:TASK, or package.module:function")],
+    k: Annotated[int, typer.Option(help="sampled completions a problem")] = 16,
+    count: Annotated[int, typer.Option(help="how many problems")] = 500,
+    max_tokens: Annotated[int, typer.Option(help="longest completion")] = 256,
+    temperature: Annotated[float, typer.Option(help="of the sampled completions")] = 1.0,
+    system: Annotated[str | None, typer.Option(help="system prompt")] = None,
+    prompt_template: Annotated[str, typer.Option(help="{prompt} is replaced by the problem")] = "{prompt}",
+    seed: Annotated[int, typer.Option(help="of problems and samples")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on problems: greedy accuracy, pass@1, pass@k, cons@k with 95 % intervals."""
+    from moreseek.cli.evaluate import evaluate_model, print_result
+
+    result = evaluate_model(
+        model, problems, k=k, count=count, max_tokens=max_tokens, temperature=temperature, system=system,
+        prompt_template=prompt_template, seed=seed,
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        print_result(result)
+
+

@@ -1,0 +1,102 @@
+"""`moreseek chat`: talk to a model in the terminal."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from moreseek.engine.llm import LLM
+from moreseek.engine.sampling import SamplingParams
+from moreseek.records import Message
+from moreseek.text.chat import encode_chat, opens_thinking, split_thinking
+
+HELP = "/system TEXT · /temperature X · /regenerate · /clear · /help · /quit"
+
+
+@dataclass
+class Session:
+    """A conversation and its settings."""
+
+    llm: LLM
+    temperature: float
+    max_tokens: int
+    seed: int
+    system: str | None
+    messages: list[Message] = field(default_factory=list)
+
+    def prompt_ids(self) -> list[int]:
+        first = [Message(role="system", content=self.system)] if self.system else []
+        return encode_chat(self.llm.tokenizer, [*first, *self.messages], add_generation_prompt=True)
+
+
+def talk(model: str, system: str | None, temperature: float, max_tokens: int, seed: int) -> None:
+    """Read turns from stdin until it ends. On a pipe there is no prompt and no colour."""
+    console = Console(highlight=False, markup=False)
+    session = Session(LLM(model), temperature, max_tokens, seed, system)
+    if sys.stdin.isatty():
+        console.print(f"{model} · {HELP}", style="dim")
+    while True:
+        try:
+            line = console.input("› " if sys.stdin.isatty() else "", markup=False).strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if line in ("/quit", "/exit"):
+            return
+        if line.startswith("/") and not _command(session, line, console):
+            continue
+        if line and not line.startswith("/"):
+            session.messages.append(Message(role="user", content=line))
+        if session.messages and session.messages[-1].role == "user":
+            _answer(session, console)
+
+
+def _command(session: Session, line: str, console: Console) -> bool:
+    """Carry out a /command; True when the model should answer (again)."""
+    name, _, value = line.partition(" ")
+    if name == "/system":
+        session.system = value or None
+    elif name == "/temperature":
+        try:
+            session.temperature = SamplingParams(temperature=float(value)).temperature
+        except Exception as error:  # a typo must not end the chat
+            console.print(f"/temperature {value}: {error}", style="red")
+    elif name == "/regenerate":
+        if session.messages and session.messages[-1].role == "assistant":
+            session.messages.pop()
+            session.seed += 1
+            return True
+        console.print("Nothing to regenerate yet.", style="dim")
+    elif name == "/clear":
+        session.messages.clear()
+    else:
+        console.print(HELP, style="dim")
+    return False
+
+
+def _answer(session: Session, console: Console) -> None:
+    """Stream one answer; thinking is dimmed, with its length told when it ends."""
+    tokenizer = session.llm.tokenizer
+    prefix = "<think>" if opens_thinking(tokenizer) else ""
+    shown, text = "", prefix
+    started, tokens = time.monotonic(), 0
+    params = SamplingParams(temperature=session.temperature, max_tokens=session.max_tokens, seed=session.seed)
+    was_thinking = False
+    for piece in session.llm.stream(session.prompt_ids(), params):
+        tokens += 1
+        text = prefix + piece.text
+        thinking, answer = split_thinking(text)
+        visible = (thinking or "") + ("\n" + answer if answer else "") if thinking else answer
+        if not visible.startswith(shown):  # a tag was completed: what is on screen stays
+            continue
+        was_thinking = was_thinking or bool(thinking)
+        console.print(visible[len(shown) :], end="", style="dim" if thinking and not answer else None)
+        shown = visible
+    thinking, answer = split_thinking(text)
+    if not answer and thinking:
+        console.print("\n(no answer: the thinking reached --max-tokens)", style="yellow", end="")
+    rate = tokens / max(1e-9, time.monotonic() - started)
+    console.print()
+    if sys.stdin.isatty():
+        console.print(f"{tokens} tokens · {rate:.0f} tokens/s", style="dim")
+    session.messages.append(Message(role="assistant", content=answer, reasoning_content=thinking))

@@ -1,0 +1,175 @@
+"""A recipe: run settings, problems, evaluation, and a graph of stages with fingerprints. No torch in here."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+import moreseek
+from moreseek.config import Settings, apply_override, did_you_mean, parse, read_toml
+from moreseek.data.problems import ProblemSource
+from moreseek.errors import InputError
+from moreseek.evals.tasks import EvalSettings
+from moreseek.training.settings import GRPOSettings, PretrainSettings
+
+Stage = PretrainSettings | GRPOSettings
+METHODS: dict[str, type[Stage]] = {"pretrain": PretrainSettings, "grpo": GRPOSettings}
+TABLES = ("run", "problems", "eval", "stage")
+
+
+class RunSettings(Settings):
+    """The ``[run]`` table."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(1, ge=0)
+    threads: int | None = Field(None, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    price_usd_per_hour: float = Field(0.10, ge=0)
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. ``stages`` are in the order they run, each after the one it starts from."""
+
+    path: Path
+    run: RunSettings
+    problems: ProblemSource | None
+    eval: EvalSettings | None
+    stages: tuple[Stage, ...]
+
+    def stage(self, name: str) -> Stage:
+        found = next((stage for stage in self.stages if stage.name == name), None)
+        if found is None:
+            raise InputError(f"{self.path}: no stage '{name}'{did_you_mean(name, [s.name for s in self.stages])}")
+        return found
+
+    def problems_of(self, stage: GRPOSettings) -> ProblemSource:
+        source = stage.problems or self.problems
+        if source is None:
+            raise InputError(f"{self.path}: stage '{stage.name}' needs problems: add a [problems] table.")
+        return source
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole recipe with every default filled in, as run.json keeps it."""
+        return {
+            "run": _plain(self.run),
+            "problems": _plain(self.problems),
+            "eval": _plain(self.eval),
+            "stage": [_plain(stage) for stage in self.stages],
+        }
+
+    def fingerprints(self) -> dict[str, str]:
+        """A hash a stage: its settings, the seed, what it reads and the code's version."""
+        found: dict[str, str] = {}
+        for stage in self.stages:
+            inputs: dict[str, Any] = {
+                "settings": self.identity(stage),
+                "version": moreseek.__version__,
+                "files": {path: _hash_file(Path(path)) for path in _paths_in(_plain(stage)) if Path(path).is_file()},
+            }
+            if stage.start_from is not None:
+                inputs["start_from"] = found.get(stage.start_from) or stage.start_from
+            text = json.dumps(inputs, sort_keys=True, default=str)
+            found[stage.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return found
+
+    def identity(self, stage: Stage) -> dict[str, Any]:
+        """The settings that decide what a stage's weights become."""
+        settings = _plain(stage)
+        for key in ("evaluate", "keep_checkpoints"):
+            settings.pop(key, None)
+        settings["run.seed"] = self.run.seed
+        settings["run.precision"] = self.run.precision
+        if isinstance(stage, GRPOSettings):
+            settings["problems"] = _plain(self.problems_of(stage))
+        return settings
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Recipe:
+    """Read and check a recipe. Raises InputError for every mistake a person can make in one, with its key."""
+    table = read_toml(path)
+    for assignment in overrides:
+        apply_override(table, assignment)
+    for key in table:
+        if key not in TABLES:
+            raise InputError(f"{path}: unknown table '{key}'{did_you_mean(key, TABLES)}")
+    if seed is not None:
+        table.setdefault("run", {})["seed"] = seed
+    table.setdefault("run", {}).setdefault("name", path.stem)
+    stages = tuple(_stage(item, f"{path}: stage {index + 1}") for index, item in enumerate(table.get("stage", [])))
+    if not stages:
+        raise InputError(f"{path}: no [[stage]] table, so there is nothing to do.")
+    recipe = Recipe(
+        path=path,
+        run=parse(RunSettings, table["run"], f"{path}: [run]"),
+        problems=_optional(ProblemSource, table.get("problems"), f"{path}: [problems]"),
+        eval=_optional(EvalSettings, table.get("eval"), f"{path}: [eval]"),
+        stages=stages,
+    )
+    _check_graph(recipe)
+    return recipe
+
+
+def _stage(table: dict[str, Any], where: str) -> Stage:
+    if isinstance(table.get("name"), str):
+        where = f"{where} '{table['name']}'"
+    method = table.get("method")
+    if method not in METHODS:
+        hint = did_you_mean(str(method), list(METHODS)) if method else f". Known: {', '.join(METHODS)}."
+        raise InputError(f"{where}: " + (f"unknown method '{method}'{hint}" if method else f"key 'method' is missing{hint}"))
+    return parse(METHODS[method], table, where)
+
+
+def _optional(settings: type[Any], table: dict[str, Any] | None, where: str) -> Any:
+    return None if table is None else parse(settings, table, where)
+
+
+def _check_graph(recipe: Recipe) -> None:
+    seen: list[str] = []
+    for stage in recipe.stages:
+        if stage.name in seen:
+            raise InputError(f"{recipe.path}: two stages are called '{stage.name}'.")
+        if stage.name in ("model", "data", "checkpoints"):
+            raise InputError(f"{recipe.path}: a stage cannot be called '{stage.name}'.")
+        source = stage.start_from
+        if source is not None and source not in seen and not is_external(source):
+            later = [other.name for other in recipe.stages]
+            hint = " It comes later: move it up." if source in later else did_you_mean(source, seen)
+            raise InputError(
+                f"{recipe.path}: stage '{stage.name}' starts from '{source}', which is neither an earlier stage nor a "
+                f"model on this machine{hint if hint.startswith('.') else '.' + hint}"
+            )
+        if isinstance(stage, PretrainSettings) and stage.start_from is None and stage.model is None:
+            raise InputError(f"{recipe.path}: stage '{stage.name}' needs a [stage.model] table or start_from.")
+        if isinstance(stage, GRPOSettings):
+            recipe.problems_of(stage)
+        seen.append(stage.name)
+
+
+def is_external(source: str) -> bool:
+    """Whether ``start_from`` names a model outside the recipe: a path, or a file inside an installed package."""
+    return source.startswith("package:") or Path(source).exists()
+
+
+def _plain(settings: BaseModel | None) -> Any:
+    return None if settings is None else settings.model_dump(mode="json")
+
+
+def _paths_in(value: Any) -> list[str]:
+    """Every string under a key called path or …_path."""
+    if isinstance(value, dict):
+        here = [v for k, v in value.items() if (k == "path" or k.endswith("_path")) and isinstance(v, str)]
+        return here + [path for item in value.values() for path in _paths_in(item)]
+    if isinstance(value, list):
+        return [path for item in value for path in _paths_in(item)]
+    return []
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,202 @@
+"""`moreseek run`: go through a recipe's stages, skipping what is done, resuming what is not, refusing what changed."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from moreseek.engine.sampler import Sampler
+from moreseek.errors import InputError
+from moreseek.evals.report import terminal_table, write_report
+from moreseek.evals.run import evaluate
+from moreseek.machine import describe_machine, versions
+from moreseek.model.transformer import flops_per_token, parameter_counts
+from moreseek.run_folder import RunFolder, StageFolder, read_json, resolve_model, write_json
+from moreseek.recipes.recipe import Recipe, Stage
+from moreseek.recipes.stages import load_pair, train_stage
+from moreseek.training.device import choose_device, choose_precision, keep_freed_memory, set_threads
+from moreseek.training.loop import Loop
+from moreseek.training.progress import counter
+
+
+@dataclass
+class Runner:
+    """One run of a recipe in its folder."""
+
+    recipe: Recipe
+    folder: RunFolder
+    accept_changes: bool = False
+    only: str | None = None  # run the graph up to and with this stage
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def run(self) -> dict[str, Any]:
+        """Run the stages and write the report. Returns report.json's content."""
+        if self.only is not None:
+            self.recipe.stage(self.only)
+        with self.folder.lock():
+            keep_freed_memory()
+            threads = set_threads(self.recipe.run.threads)
+            self.device = choose_device()
+            self.precision = choose_precision(self.recipe.run.precision, self.device)
+            self.fingerprints = self.recipe.fingerprints()
+            self._refuse_changes()
+            self._write_run_record(threads)
+            for index, stage in enumerate(self.recipe.stages):
+                self._run_stage(stage, self.folder.stage(index, stage.name))
+                if stage.name == self.only:
+                    break
+            return self._finish()
+
+    # --- before anything is touched ------------------------------------------------------------------------------
+
+    def _refuse_changes(self) -> None:
+        """Stop before the first step when a begun stage's settings are not the ones it was begun with."""
+        for index, stage in enumerate(self.recipe.stages):
+            folder = self.folder.stage(index, stage.name)
+            record = folder.record()
+            if not record or record["fingerprint"] == self.fingerprints[stage.name]:
+                continue
+            if self.accept_changes and record["status"] != "finished":
+                continue
+            changes = difference(record["identity"], self.recipe.identity(stage))
+            shown = "\n".join(f"  {line}" for line in changes) or "  (a stage before it, a data file, or the version)"
+            state = "finished" if record["status"] == "finished" else "half done"
+            accept = "" if state == "finished" else "\n- go on from its last checkpoint all the same: --accept-changes"
+            raise InputError(
+                f"{folder.path} is {state} with other settings:\n{shown}\nTo go on:\n"
+                f"- keep it and run elsewhere: --dir runs/NEW{accept}\n"
+                f"- start that stage again: remove {folder.path} (and the stages after it)"
+            )
+
+    def _write_run_record(self, threads: int) -> None:
+        path = self.folder.path / "run.json"
+        before = read_json(path) if path.is_file() else {}
+        record = {
+            "name": self.folder.path.name,
+            "seed": self.recipe.run.seed,
+            "recipe": self.recipe.resolved(),
+            "versions": versions(),
+            "machine": describe_machine() | {"threads": threads, "device": str(self.device)},
+            "precision": str(self.precision).removeprefix("torch."),
+            "started_at": before.get("started_at") or now(),
+            "wall_s": before.get("wall_s", 0.0),
+        }
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(path, record)
+
+    # --- stages --------------------------------------------------------------------------------------------------
+
+    def _run_stage(self, stage: Stage, folder: StageFolder) -> None:
+        record = folder.record()
+        if record.get("status") == "finished":
+            self.console.print(f"[{stage.name}] done before, skipped", markup=False, style="dim")
+        else:
+            self._train(stage, folder, record)
+        if stage.evaluate and self.recipe.eval is not None and not self._is_evaluated(folder):
+            self._evaluate(folder)
+
+    def _train(self, stage: Stage, folder: StageFolder, before: dict[str, Any]) -> None:
+        started = time.monotonic()
+        spent = before.get("wall_s", 0.0)
+        record: dict[str, Any] = {
+            "name": stage.name,
+            "method": stage.method,
+            "status": "running",
+            "fingerprint": self.fingerprints[stage.name],
+            "identity": self.recipe.identity(stage),
+            "settings": stage.model_dump(mode="json"),
+            "started_at": before.get("started_at") or now(),
+            "wall_s": spent,
+        }
+        folder.write_record(record)
+        start = None if stage.start_from is None else self._start(stage.start_from)
+        loop = train_stage(self.recipe, stage, folder, start, self.device, self.precision)
+        counts = parameter_counts(loop.model)
+        record |= {
+            "status": "finished",
+            "finished_at": now(),
+            "steps": loop.step,
+            "wall_s": round(spent + time.monotonic() - started, 3),
+            "train_s": round(loop.elapsed_s, 3),
+            "tokens": loop.tokens,
+            "flops": _flops(loop, stage),
+            "model": str(folder.model.relative_to(self.folder.path)),
+            "model_parameters": counts["total"],
+            "active_parameters": counts["active"],
+        }
+        folder.write_record(record)
+
+    def _start(self, source: str) -> Path:
+        for index, stage in enumerate(self.recipe.stages):
+            if stage.name == source:
+                return self.folder.stage(index, source).model
+        return resolve_model(source)
+
+    def _is_evaluated(self, folder: StageFolder) -> bool:
+        path = folder.path / "eval.json"
+        return path.is_file() and read_json(path).get("settings") == self._eval_settings()
+
+    def _eval_settings(self) -> dict[str, Any]:
+        assert self.recipe.eval is not None
+        problems = self.recipe.problems
+        return {
+            "eval": self.recipe.eval.model_dump(mode="json"),
+            "problems": None if problems is None else problems.model_dump(mode="json"),
+        }
+
+    def _evaluate(self, folder: StageFolder) -> None:
+        assert self.recipe.eval is not None
+        if self.recipe.problems is None:
+            raise InputError(f"{self.recipe.path}: [eval] needs a [problems] table to draw held-out problems from.")
+        started = time.monotonic()
+        model, tokenizer = load_pair(folder.model, self.device)
+        progress = counter(self.console, f"[{folder.name}] evaluating")
+        result = evaluate(Sampler(model), tokenizer, self.recipe.problems, self.recipe.eval, progress)
+        wall_s = round(time.monotonic() - started, 3)
+        write_json(folder.path / "eval.json", result | {"wall_s": wall_s, "settings": self._eval_settings()})
+        greedy = result["greedy"]
+        self.console.print(
+            f"[{folder.name}] held-out accuracy {greedy['value']:.1%} (95 %: {greedy['ci_low']:.1%} to "
+            f"{greedy['ci_high']:.1%}), {result['mean_completion_tokens']:.1f} tokens, evaluated in {wall_s:.0f} s",
+            markup=False, highlight=False,
+        )  # fmt: skip
+
+    def _finish(self) -> dict[str, Any]:
+        path = self.folder.path / "run.json"
+        record = read_json(path)
+        walls = [stage.record().get("wall_s", 0.0) for stage in self.folder.stages()]
+        write_json(path, record | {"wall_s": round(sum(walls), 3), "finished_at": now()})
+        report = write_report(self.folder.path)
+        self.console.print(terminal_table(report))
+        return report
+
+
+def _flops(loop: Loop, stage: Stage) -> float:
+    """Training FLOPs, and sampling's forward passes for reinforcement learning."""
+    length = getattr(stage, "sequence_length", None) or getattr(stage, "max_completion_tokens", 128)
+    flops = loop.tokens * flops_per_token(loop.model, length, training=True)
+    if stage.method == "grpo":
+        flops += loop.tokens * flops_per_token(loop.model, length, training=False)
+    return flops
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """'key: old → new' for every setting that differs."""
+    before, after = dict(_flatten(old)), dict(_flatten(new))
+    keys = sorted(before.keys() | after.keys())
+    return [f"{key}: {before.get(key)} → {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+
+
+def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [pair for key, item in value.items() for pair in _flatten(item, f"{prefix}.{key}" if prefix else key)]
+    if isinstance(value, list):
+        return [pair for index, item in enumerate(value) for pair in _flatten(item, f"{prefix}[{index}]")]
+    return [(prefix, value)]
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

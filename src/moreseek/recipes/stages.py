@@ -1,0 +1,194 @@
+"""What each stage does between the recipe and the training loop: data, model, method."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moreseek.config import parse
+from moreseek.data.documents import Document, iter_documents
+from moreseek.data.loader import PackedLoader
+from moreseek.data.problems import check_disjoint, load_problems
+from moreseek.data.shards import TokenShards, write_shards
+from moreseek.errors import InputError
+from moreseek.model.config import ModelConfig
+from moreseek.model.transformer import Transformer, build
+from moreseek.model.weights import load_model, save_model
+from moreseek.records import Conversation, Problem
+from moreseek.run_folder import StageFolder
+from moreseek.recipes.recipe import Recipe, Stage
+from moreseek.text.chat import encode_conversations
+from moreseek.text.tokenizer import Tokenizer, train_tokenizer
+from moreseek.training.checkpoint import require_whole, write_folder
+from moreseek.training.grpo import GRPO
+from moreseek.training.loop import Loop, Method
+from moreseek.training.pretrain import Pretrain
+from moreseek.training.settings import GRPOSettings, PretrainSettings
+
+SPARE_TOKENS = 1.02  # packing leaves a little padding, so an exact token budget would start a second epoch
+BATCH_OF_DOCUMENTS = 4096
+
+
+@dataclass
+class Prepared:
+    """A stage that is ready to train."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    method: Method
+
+
+def train_stage(
+    recipe: Recipe,
+    stage: Stage,
+    folder: StageFolder,
+    start: Path | None,
+    device: torch.device,
+    precision: torch.dtype,
+    on_step: Callable[[int], None] | None = None,
+) -> Loop:
+    """Prepare, train (resuming), and write the stage's model folder. Returns the loop for its figures."""
+    if start is not None:
+        require_whole(start)
+    prepare = {"pretrain": _prepare_pretrain, "grpo": _prepare_grpo}[stage.method]
+    ready = prepare(recipe, stage, folder, start, device)
+    loop = Loop(
+        ready.model, ready.tokenizer, ready.method, stage, folder.path, precision, tensorboard=recipe.run.tensorboard
+    )
+    loop.run(on_step)
+    write_model(ready.model, ready.tokenizer, folder.model)
+    return loop
+
+
+def write_model(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
+    """The finished model as a Hugging Face folder with tokenizer and chat template, made atomically."""
+
+    def fill(target: Path) -> None:
+        save_model(model, target)
+        tokenizer.save(target)
+
+    write_folder(folder, fill)
+
+
+def load_pair(path: Path, device: torch.device | str = "cpu") -> tuple[Transformer, Tokenizer]:
+    """A model and its tokenizer. Raises InputError when the two do not belong together."""
+    tokenizer = Tokenizer.load(path)
+    model = load_model(path, device=device)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise InputError(
+            f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {model.config.vocab_size}: "
+            "they do not belong together. Put the tokenizer that the model was trained with beside it."
+        )
+    return _with_token_ids(model, tokenizer), tokenizer
+
+
+def _with_token_ids(model: Transformer, tokenizer: Tokenizer) -> Transformer:
+    """Make the config name every id that ends a completion: the tokenizer knows them all."""
+    eos = list(tokenizer.eos_ids)
+    update: dict[str, Any] = {"eos_token_id": eos[0] if len(eos) == 1 else eos}
+    update |= {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.bos_id}
+    model.config = model.config.model_copy(update=update)
+    return model
+
+
+# --- pretraining -------------------------------------------------------------------------------------------------
+
+
+def _prepare_pretrain(
+    recipe: Recipe, stage: PretrainSettings, folder: StageFolder, start: Path | None, device: torch.device
+) -> Prepared:
+    seed = recipe.run.seed
+    if start is not None:
+        model, tokenizer = load_pair(start, device)
+    else:
+        tokenizer = _tokenizer(stage, folder, seed)
+        where = f"{recipe.path}: stage '{stage.name}': model"
+        table = {"max_position_embeddings": max(4096, stage.sequence_length), **(stage.model or {})}
+        config = parse(ModelConfig, {"vocab_size": tokenizer.vocab_size, **table}, where)
+        if config.vocab_size < tokenizer.vocab_size:
+            raise InputError(f"{where}: vocab_size {config.vocab_size} is below the tokenizer's {tokenizer.vocab_size}.")
+        model = _with_token_ids(build(config, seed).to(device), tokenizer)
+    shards = _shards(stage, tokenizer, folder, seed)
+    loader = PackedLoader(shards, stage.sequence_length, stage.batch_size, seed, pad_id=tokenizer.pad_id)
+    return Prepared(model, tokenizer, Pretrain(model, loader, stage))
+
+
+def _tokenizer(stage: PretrainSettings, folder: StageFolder, seed: int) -> Tokenizer:
+    """Train the tokenizer once; a resume reads it back."""
+    saved = folder.path / "data" / "tokenizer"
+    if (saved / "tokenizer.json").is_file():
+        return Tokenizer.load(saved)
+    if stage.tokenizer is None:
+        raise InputError(f"stage '{stage.name}': a model from random weights needs a [stage.tokenizer] table.")
+    sample = islice(iter_documents(stage.documents, seed), stage.tokenizer.training_documents)
+    tokenizer = train_tokenizer(_texts(sample), stage.tokenizer.vocab_size)
+    write_folder(saved, tokenizer.save)
+    return tokenizer
+
+
+def _texts(documents: Iterable[Document]) -> Iterator[str]:
+    for document in documents:
+        if isinstance(document, Conversation):
+            for message in document.messages:
+                yield message.content
+                yield message.reasoning_content or ""
+        else:
+            yield document
+
+
+def _shards(stage: PretrainSettings, tokenizer: Tokenizer, folder: StageFolder, seed: int) -> TokenShards:
+    """Tokenise once; a resume opens what is there."""
+    path = folder.path / "data" / "shards"
+    if path.is_dir():
+        return TokenShards.open(path, tokenizer.fingerprint())
+    budget = int(stage.steps * stage.batch_size * stage.sequence_length * SPARE_TOKENS)
+    documents = _encoded(iter_documents(stage.documents, seed), tokenizer)
+    return write_shards(path, documents, tokenizer.vocab_size, tokenizer.fingerprint(), budget)
+
+
+def _encoded(documents: Iterator[Document], tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """Token ids of documents, a batch at a time; plain text ends with the end token."""
+    while batch := list(islice(documents, BATCH_OF_DOCUMENTS)):
+        if isinstance(batch[0], Conversation) and all(isinstance(item, Conversation) for item in batch):
+            yield from encode_conversations(tokenizer, batch)  # pyright: ignore[reportArgumentType]
+            continue
+        for item in batch:
+            if isinstance(item, Conversation):
+                yield from encode_conversations(tokenizer, [item])
+            else:
+                yield [*tokenizer.encode(item, special=False), tokenizer.eos_ids[0]]
+
+
+# --- reinforcement learning --------------------------------------------------------------------------------------
+
+
+def _prepare_grpo(
+    recipe: Recipe, stage: GRPOSettings, folder: StageFolder, start: Path | None, device: torch.device
+) -> Prepared:
+    assert start is not None
+    model, tokenizer = load_pair(start, device)
+    problems = training_problems(recipe, stage)
+    return Prepared(model, tokenizer, GRPO(model, tokenizer, problems, stage, recipe.run.seed))
+
+
+def training_problems(recipe: Recipe, stage: GRPOSettings) -> list[Problem]:
+    """The training problems, checked to share nothing with what the recipe evaluates on."""
+    source = recipe.problems_of(stage)
+    count = None if source.source == "file" else stage.problem_count
+    problems = load_problems(source, count, "train", recipe.run.seed)
+    if recipe.eval is not None and recipe.problems is not None:
+        check_disjoint(problems, load_problems(recipe.problems, recipe.eval.problems, "heldout", recipe.eval.seed))
+        if recipe.eval.longer is not None:
+            longer = load_problems(recipe.eval.longer, recipe.eval.longer_problems, "heldout", recipe.eval.seed)
+            check_disjoint(problems, longer)
+    return problems
+
+
+def remove_scratch(folder: StageFolder) -> None:
+    """Token shards and checkpoints of a finished stage can be made again and are large: keep the model alone."""
+    shutil.rmtree(folder.path / "data", ignore_errors=True)
+    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)

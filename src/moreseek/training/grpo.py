@@ -1,0 +1,234 @@
+"""GRPO and its relatives: reinforcement learning on verifiable problems, with no value network."""
+
+import copy
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moreseek.engine.sampler import Sampler
+from moreseek.errors import FaultError
+from moreseek.model.losses import token_logprobs
+from moreseek.model.transformer import Transformer
+from moreseek.records import Problem
+from moreseek.rewards.reflection import reflection_words
+from moreseek.rewards.rubric import Rubric
+from moreseek.text.tokenizer import Tokenizer
+from moreseek.training.objectives import Clip, advantages, kl_penalty, policy_loss, token_weights
+from moreseek.training.rollouts import Collector, Rollout, RolloutBatch, RolloutTimes, pack
+from moreseek.training.settings import GRPOSettings
+
+
+class GRPO:
+    """The GRPO method: a step samples groups, scores them, and makes epochs × minibatches updates."""
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem], settings: GRPOSettings, seed: int
+    ) -> None:
+        self.model, self.tokenizer, self.settings, self.seed = model, tokenizer, settings, seed
+        self.problems = list(problems)
+        self.rubric = Rubric(settings.rubric)
+        self.rubric.check(self.problems)
+        self.collector = Collector(Sampler(model, settings.max_rows), tokenizer, self.rubric, settings)
+        self.reference = copy.deepcopy(model).eval().requires_grad_(False) if settings.kl_weight else None
+        self.cursor = 0  # problems drawn so far, over all epochs of the problem list
+        self.recent: list[float] = []
+        self._errors = Counter[str]()
+        self._scored = 0
+        self._groups: list[list[Rollout]] = []
+        self._measured: dict[str, float] = {}
+        self._started = 0.0
+
+    # --- one step ----------------------------------------------------------------------------------------------
+
+    def updates(self, step: int) -> Iterator[Sequence[RolloutBatch]]:
+        self._started = time.monotonic()
+        self._refresh_reference(step)
+        times = RolloutTimes()
+        groups, drawn = self._collect(step, times)
+        self._groups = groups or drawn
+        self._measured = _measure(drawn, self.settings) | {"sample_s": times.sample_s, "score_s": times.score_s}
+        self._guard_verifiers(drawn)
+        rollouts, advantage = self._with_advantages(groups)
+        for epoch in range(self.settings.epochs):
+            for part in self._minibatches(rollouts, step, epoch):
+                yield self._batches([rollouts[i] for i in part], [advantage[i] for i in part])
+
+    def _collect(self, step: int, times: RolloutTimes) -> tuple[list[list[Rollout]], list[list[Rollout]]]:
+        """The groups to learn from, and all that were drawn. Dynamic sampling draws again for silent groups."""
+        wanted = self.settings.prompts_per_step
+        kept: list[list[Rollout]] = []
+        drawn: list[list[Rollout]] = []
+        rounds = self.settings.max_sampling_rounds if self.settings.drops_silent_groups else 1
+        for again in range(rounds):
+            problems = [self._next_problem() for _ in range(wanted - len(kept))]
+            seed = self.seed * 1_000_003 + step * 101 + again
+            groups = self.collector.collect(problems, seed, times)
+            drawn += groups
+            kept += [group for group in groups if not self.settings.drops_silent_groups or has_signal(group)]
+            if len(kept) >= wanted:
+                break
+        return kept, drawn
+
+    def _next_problem(self) -> Problem:
+        """The problems in an order that is new in each epoch and follows from the seed alone."""
+        epoch, index = divmod(self.cursor, len(self.problems))
+        if index == 0 or not hasattr(self, "_order") or self._order_epoch != epoch:
+            self._order = list(range(len(self.problems)))
+            random.Random(self.seed * 7919 + epoch).shuffle(self._order)
+            self._order_epoch = epoch
+        self.cursor += 1
+        return self.problems[self._order[index]]
+
+    def _with_advantages(self, groups: list[list[Rollout]]) -> tuple[list[Rollout], list[float]]:
+        """Flat rollouts that give a gradient. Failed verifiers, and truncated ones if masked, are left out."""
+        if not groups:
+            return [], []
+        rewards = np.array([[np.nan if r.reward is None else r.reward for r in group] for group in groups])
+        values = advantages(rewards, self.settings.objective).ravel().tolist()
+        flat = [rollout for group in groups for rollout in group]
+        used = [
+            index
+            for index, rollout in enumerate(flat)
+            if rollout.reward is not None and not (self.settings.mask_truncated and rollout.truncated)
+        ]
+        return [flat[i] for i in used], [values[i] for i in used]
+
+    def _minibatches(self, rollouts: list[Rollout], step: int, epoch: int) -> list[list[int]]:
+        order = list(range(len(rollouts)))
+        count = min(self.settings.minibatches, len(order))
+        if count == 0:
+            return []
+        if count > 1 or self.settings.epochs > 1:
+            random.Random((self.seed * 1_000_003 + step) * 101 + epoch).shuffle(order)
+        return [order[part::count] for part in range(count)]
+
+    def _batches(self, rollouts: list[Rollout], advantage: list[float]) -> list[RolloutBatch]:
+        settings = self.settings
+        lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
+        weight = token_weights(lengths, settings.objective, settings.max_completion_tokens)
+        return pack(rollouts, advantage, weight.tolist(), settings.micro_batch_tokens, self.model.device)
+
+    def loss(self, batch: RolloutBatch) -> tuple[Tensor, dict[str, float]]:
+        settings = self.settings
+        logprobs, entropy = self._logprobs(self.model, batch)
+        clip = Clip(settings.clip_low, settings.clip_high)
+        loss, clipped = policy_loss(
+            settings.objective, logprobs, batch.sampler_logprobs, batch.advantage, batch.weight, batch.owner, clip
+        )
+        gap = (logprobs.detach() - batch.sampler_logprobs).abs()
+        parts = {
+            "trained_tokens": float(batch.targets.numel()),
+            "entropy": float(entropy.sum()),
+            "clipped": float(clipped.sum()),
+            "logprob_gap": float(gap.sum()),
+        }
+        if self.reference is not None:
+            with torch.no_grad():
+                reference_logprobs, _ = self._logprobs(self.reference, batch)
+            penalty = kl_penalty(logprobs, reference_logprobs)
+            parts["kl"] = float(penalty.detach().sum())
+            loss = loss + settings.kl_weight * (penalty * batch.weight).sum()
+        return loss, parts
+
+    def _logprobs(self, model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies (M,) of the completion tokens; the head runs on those alone."""
+        hidden = model.hidden_states(batch.ids, batch.documents).flatten(0, 1).index_select(0, batch.positions)
+        return token_logprobs(hidden, model.head, batch.targets, self.settings.temperature)
+
+    # --- what is kept and shown ----------------------------------------------------------------------------------
+
+    def step_metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        count = max(1.0, sums.get("trained_tokens", 0.0))
+        metrics = dict(self._measured)
+        metrics["loss"] = sums.get("loss", 0.0)
+        for key in ("entropy", "clipped", "logprob_gap", "kl"):
+            if key in sums:
+                metrics[key] = sums[key] / count
+        total = time.monotonic() - self._started
+        metrics["train_s"] = max(0.0, total - metrics["sample_s"] - metrics["score_s"])
+        self.recent = [*self.recent, metrics["reward"]][-self.settings.stop_window :]
+        return metrics
+
+    def headline(self, metrics: dict[str, float]) -> str:
+        alarm = " · logprob gap!" if metrics.get("logprob_gap", 0.0) > self.settings.logprob_gap_alarm else ""
+        return f"reward {metrics['reward']:.3f} · length {metrics['completion_tokens']:.1f}{alarm}"
+
+    def sample(self) -> dict[str, Any] | None:
+        if not self._groups:
+            return None
+        rollout = self._groups[0][0]
+        return {"prompt": rollout.problem.prompt, "completion": rollout.text, "reward": rollout.reward}
+
+    def finished(self) -> bool:
+        goal, window = self.settings.stop_reward, self.settings.stop_window
+        return goal is not None and len(self.recent) == window and sum(self.recent) / window >= goal
+
+    def _guard_verifiers(self, groups: list[list[Rollout]]) -> None:
+        """Stop once verifiers fail more often than allowed: a reward that is often missing trains on luck."""
+        for group in groups:
+            for rollout in group:
+                self._scored += 1
+                self._errors.update(f"{name}: {message}" for name, message in rollout.errors.items())
+        share = sum(self._errors.values()) / max(1, self._scored)
+        if share > self.settings.max_verifier_error_share:
+            message, count = self._errors.most_common(1)[0]
+            raise FaultError(
+                f"stage {self.settings.name}: verifiers failed on {share:.0%} of {self._scored} completions "
+                f"(limit {self.settings.max_verifier_error_share:.0%}); {count} times: {message}. "
+                "Mend the verifier and start the same command again: it goes on from the last checkpoint."
+            )
+
+    # --- reference model and state -------------------------------------------------------------------------------
+
+    def _refresh_reference(self, step: int) -> None:
+        every = self.settings.reference_refresh_steps
+        if self.reference is not None and every is not None and step > 1 and (step - 1) % every == 0:
+            self.reference.load_state_dict(self.model.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        return {"cursor": self.cursor, "recent": self.recent, "errors": dict(self._errors), "scored": self._scored}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.cursor, self.recent, self._scored = state["cursor"], state["recent"], state["scored"]
+        self._errors = Counter(state["errors"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {} if self.reference is None else {f"reference/{k}": v for k, v in self.reference.state_dict().items()}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        if self.reference is not None:
+            self.reference.load_state_dict({k.removeprefix("reference/"): v for k, v in tensors.items()})
+
+
+def has_signal(group: Sequence[Rollout]) -> bool:
+    """Whether the rewards of a group differ: only then does it teach anything."""
+    rewards = {rollout.reward for rollout in group if rollout.reward is not None}
+    return len(rewards) > 1
+
+
+def _measure(groups: list[list[Rollout]], settings: GRPOSettings) -> dict[str, float]:
+    """Metrics of all rollouts that were drawn, before any is dropped."""
+    rollouts = [rollout for group in groups for rollout in group]
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    lengths = [len(rollout.completion_ids) for rollout in rollouts]
+    metrics = {
+        "reward": float(np.mean(rewards)) if rewards else 0.0,
+        "completion_tokens": float(np.mean(lengths)),
+        "truncated": float(np.mean([rollout.truncated for rollout in rollouts])),
+        "groups_without_signal": float(np.mean([not has_signal(group) for group in groups])),
+        "verifier_errors": float(sum(bool(rollout.errors) for rollout in rollouts)),
+        "reflection_words": float(np.mean([reflection_words(rollout.text) for rollout in rollouts])),
+        "rollouts": float(len(rollouts)),
+        "tokens": float(sum(lengths) + sum(len(rollout.prompt_ids) for rollout in rollouts)),
+    }
+    for verifier in settings.rubric:
+        values = [v for r in rollouts if (v := r.parts.get(verifier.name)) is not None]
+        if values:
+            metrics[f"reward/{verifier.name}"] = float(np.mean(values))
+    return metrics
