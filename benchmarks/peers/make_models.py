@@ -61,7 +61,7 @@ def dense() -> PreTrainedModel:
 
 
 def tiny_v3() -> PreTrainedModel:
-    """12.6M parameters (6.8M of them active): MLA, one dense layer, then 5 layers of 8 routed experts and a shared one."""
+    """12.6M parameters (6.8M of them active): MLA, one dense layer, 5 layers of 8 routed experts and a shared one."""
     config = DeepseekV3Config(
         **SHARED,
         num_hidden_layers=6,

@@ -134,7 +134,7 @@ def write_shards(
         partial.replace(folder)
         _sync_folder(folder.parent)
     except OSError as error:
-        raise FaultError(f"{folder}: cannot be written ({error.strerror}). Free some space and run again.") from error
+        raise FaultError(f"{folder}: writing the shards failed ({error}). Is the disk full? Then run again.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return TokenShards.open(folder, verify=False)

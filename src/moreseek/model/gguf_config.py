@@ -39,19 +39,18 @@ def gguf_config(file: GGUFFile) -> ModelConfig:
     if file.get("split.count", int, 1) > 1:
         raise InputError(f"{file.path}: one part of several. Join them first: llama-gguf-split --merge FIRST OUT.")
     _refuse_unsupported(file, architecture)
-    embedding = file.tensors.get("token_embd.weight")
-    if embedding is None:
-        raise InputError(f"{file.path}: the tensor token_embd.weight is missing, so this is no language model.")
     width = _count(file, "embedding_length")
     heads = _count(file, "attention.head_count")
     head_dim = _count(file, "attention.key_length", width // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
         if _count(file, key, head_dim) != head_dim:
             raise InputError(f"{file.path}: {architecture}.{key} must equal the head's width {head_dim}.")
+    if heads * head_dim > _MAX_WIDTH:
+        raise InputError(f"{file.path}: {heads} heads of width {head_dim} are beyond any model.")
     ids = gguf_token_ids(file)
     table: dict[str, Any] = {
         "model_type": FAMILIES[architecture],
-        "vocab_size": embedding.shape[0],
+        "vocab_size": _vocab_size(file),
         "hidden_size": width,
         "intermediate_size": _count(file, "feed_forward_length"),
         "num_hidden_layers": _count(file, "block_count", most=_MAX_LAYERS),
@@ -72,6 +71,16 @@ def gguf_config(file: GGUFFile) -> ModelConfig:
     if ROPE_FACTORS not in file.tensors:
         return config
     return config.model_copy(update={"rope_scaling": _llama3_scaling(file, config)})
+
+
+def _vocab_size(file: GGUFFile) -> int:
+    """Rows of the embedding, which may be padded beyond the tokenizer's tokens."""
+    embedding = file.tensors.get("token_embd.weight")
+    tokens = len(file.get_list("tokenizer.ggml.tokens", str))
+    if embedding is None or not tokens <= embedding.shape[0] <= _MAX_WIDTH:
+        found = "missing" if embedding is None else f"of shape {embedding.shape}"
+        raise InputError(f"{file.path}: the tensor token_embd.weight is {found}, with {tokens} tokens to embed.")
+    return embedding.shape[0]
 
 
 def _refuse_unsupported(file: GGUFFile, architecture: str) -> None:

@@ -15,7 +15,10 @@ import numpy as np
 from moreseek.errors import InputError
 
 MAX_ITEMS = 2_000_000
-"""Metadata keys, array elements and tensors of one header. The largest vocabularies need a third of this."""
+"""Array elements of one header. The largest vocabularies, with their merges, need two thirds of this."""
+
+MAX_ENTRIES = 65_536
+"""Keys of one header, and tensors of one file. The largest models have some thousands."""
 
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
@@ -103,8 +106,8 @@ def _read_header(cursor: "_Cursor") -> tuple[dict[str, Any], dict[str, TensorEnt
     if version not in (2, 3):
         raise InputError(f"{cursor.path}: GGUF version {version} is not supported (2 and 3 are, little-endian only).")
     tensor_count, key_count = cursor.number(_U64), cursor.number(_U64)
-    cursor.spend(tensor_count)
-    cursor.spend(key_count)
+    if max(tensor_count, key_count) > MAX_ENTRIES:
+        cursor.damaged(f"its header announces {tensor_count} tensors and {key_count} keys")
     metadata: dict[str, Any] = {}
     for _ in range(key_count):
         key = cursor.string()
@@ -132,8 +135,11 @@ def _read_value(cursor: "_Cursor", kind: int) -> Any:
     if kind == _ARRAY:
         element, count = cursor.number(_U32), cursor.number(_U64)
         cursor.spend(count)
-        return cursor.strings(count) if element == _STRING else cursor.scalars(element, count)
-    return cursor.scalars(kind, 1)[0]
+        return cursor.strings(count) if element == _STRING else cursor.scalars(element, count).tolist()
+    value = cursor.scalars(kind, 1)[0]
+    if _SCALARS[kind] == "<f4":
+        return float(str(value))  # the shortest decimal: 1e-05, not 9.999999747378752e-06
+    return value.item()
 
 
 def _read_entry(cursor: "_Cursor") -> tuple[str, tuple[int, ...], int, int]:
@@ -149,7 +155,7 @@ def _read_entry(cursor: "_Cursor") -> tuple[str, tuple[int, ...], int, int]:
 
 
 class _Cursor:
-    """Reads forward through a file, never past its end, and never more than MAX_ITEMS items."""
+    """Reads forward through a file, never past its end, and never more than MAX_ITEMS array elements."""
 
     def __init__(self, data: mmap.mmap, path: Path) -> None:
         self.data, self.path, self.size = data, path, len(data)
@@ -162,7 +168,7 @@ class _Cursor:
     def spend(self, items: int) -> None:
         self.items_left -= items
         if self.items_left < 0:
-            self.damaged(f"its header lists {items} items at byte {self.at}, more than any real file")
+            self.damaged(f"an array of {items} at byte {self.at} is longer than any real one")
 
     def number(self, layout: struct.Struct) -> int:
         return layout.unpack_from(self.data, self._skip(layout.size))[0]
@@ -188,15 +194,12 @@ class _Cursor:
         self.at = at
         return texts
 
-    def scalars(self, kind: int, count: int) -> list[Any]:
+    def scalars(self, kind: int, count: int) -> np.ndarray:
         layout = _SCALARS.get(kind)
         if layout is None:
             self.damaged(f"a value at byte {self.at} has the unknown type {kind}")
         dtype = np.dtype(layout)
-        values = np.frombuffer(self.data, dtype, count, self._skip(dtype.itemsize * count))
-        if dtype.itemsize == 4 and dtype.kind == "f":  # 1e-5, not 9.999999747378752e-06
-            return [float(str(value)) for value in values]
-        return values.tolist()
+        return np.frombuffer(self.data, dtype, count, self._skip(dtype.itemsize * count))
 
     def _skip(self, count: int) -> int:
         """Move on by ``count`` bytes; where they begin."""

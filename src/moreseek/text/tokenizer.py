@@ -19,6 +19,8 @@ SPECIAL_TOKENS = (PAD, BEGIN, END, "<|system|>", "<|user|>", "<|assistant|>", "<
 # Single ids, but text to tokenizers: a decoder that skips special tokens keeps the thinking readable.
 TEXT_TOKENS = ("<think>", "</think>")
 _BYTES = 256
+# Encodings carry more than ids: many at a time would take a hundred times the memory of the ids.
+_BATCH = 1_024
 # Qwen2's word pattern: single digits, and known to the tools that convert tokenizers. One expression costs
 # a third less time than tokenizers' Digits followed by its ByteLevel expression.
 _WORD = (
@@ -80,7 +82,11 @@ class Tokenizer:
         """Ids of many texts, control strings included; several times faster than one by one."""
         for text in texts:
             _refuse_surrogates(text)
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        ids: list[list[int]] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = self.backend.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
+            ids += [encoding.ids for encoding in batch]
+        return ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of ids. Incomplete UTF-8 shows as U+FFFD; ``skip_special`` keeps <think> and </think>."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moreseek.data.shards import TokenShards, write_shards
-from moreseek.errors import InputError
+from moreseek.errors import FaultError, InputError
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6, 7, 8], [9, 9]]
 
@@ -45,6 +45,16 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_shards(tmp_path / "s", broken(), 300, "t")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_a_fault_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FaultError, match="No space left"):
+        write_shards(tmp_path / "s", DOCUMENTS, 300, "t")
     assert not list(tmp_path.iterdir())
 
 
