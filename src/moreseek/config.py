@@ -99,7 +99,10 @@ def _table_at(settings: type[BaseModel], location: Sequence[str]) -> type[BaseMo
     current = settings
     for part in location:
         field = current.model_fields.get(part)
-        for candidate in [getattr(field, "annotation", None), *getattr(getattr(field, "annotation", None), "__args__", ())]:
+        for candidate in [
+            getattr(field, "annotation", None),
+            *getattr(getattr(field, "annotation", None), "__args__", ()),
+        ]:
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 current = candidate
                 break

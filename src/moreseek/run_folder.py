@@ -9,7 +9,7 @@ from typing import Any
 
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError, RunInUseError
-from moreseek.text.packages import package_file
+from moreseek.packages import package_file
 
 
 @dataclass(frozen=True)

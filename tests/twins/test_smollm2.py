@@ -9,9 +9,9 @@ from moreseek.engine.sampler import Sampler
 from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError
 from moreseek.model.weights import export_tensors, load_model, save_model
+from moreseek.packages import package_file
 from moreseek.records import Message
 from moreseek.text.chat import encode_chat
-from moreseek.text.packages import package_file
 from moreseek.text.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")

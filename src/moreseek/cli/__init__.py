@@ -71,8 +71,8 @@ def run(
     accept_changes: Annotated[bool, typer.Option(help="go on with a half-done stage whose settings changed")] = False,
 ) -> None:
     """Run a recipe: skip what is done, resume what is not, end with a report."""
-    from moreseek.run_folder import RunFolder
     from moreseek.recipes.recipe import load_recipe
+    from moreseek.run_folder import RunFolder
 
     loaded = load_recipe(recipe, set_ or [], seed)
     folder = RunFolder(directory or Path("runs") / loaded.run.name)
@@ -151,5 +151,3 @@ def eval_(
         typer.echo(json.dumps(result, indent=1))
     else:
         print_result(result)
-
-

@@ -38,7 +38,9 @@ def _disk() -> dict[str, str]:
 
 
 def _packages() -> dict[str, str]:
-    missing = [n for n in ("torch", "tokenizers", "safetensors", "reasoning_gym") if importlib.util.find_spec(n) is None]
+    missing = [
+        n for n in ("torch", "tokenizers", "safetensors", "reasoning_gym") if importlib.util.find_spec(n) is None
+    ]
     if missing:
         return _check("training", "impossible", f"not installed: {', '.join(missing)}; pip install 'moreseek[model]'")
     return _check("packages", "ok", "everything that training needs is installed")
@@ -84,7 +86,9 @@ def _training(machine: dict[str, Any], speed: dict[str, Any]) -> list[dict[str, 
         else:
             verdict = "fast" if step_s < 5 else "ok" if step_s < 60 else "slow"
             detail = f"about {step_s:.1f} s an RL step of 64 completions of 256 tokens"
-        checks.append({"what": f"train {name}", "verdict": verdict if verdict != "impossible" else "too large", "detail": detail})
+        checks.append(
+            {"what": f"train {name}", "verdict": verdict if verdict != "impossible" else "too large", "detail": detail}
+        )
     return checks
 
 
@@ -92,7 +96,9 @@ def print_findings(findings: dict[str, Any]) -> None:
     """Tables for people."""
     console = Console()
     machine, speed = findings["machine"], findings["speed"]
-    console.print(f"{machine['cpu']} · {machine['cores']} cores · {machine['memory_gb']} GB · {' '.join(machine['flags'])}")
+    console.print(
+        f"{machine['cpu']} · {machine['cores']} cores · {machine['memory_gb']} GB · {' '.join(machine['flags'])}"
+    )
     if speed:
         console.print(
             f"device {speed['device']} · matrix product fp32 {speed['fp32_gflops']} GFLOP/s, bf16 {speed['bf16_gflops']} "

@@ -10,8 +10,8 @@ from moreseek.data.problems import ProblemSource
 from moreseek.engine.sampler import Sampler
 from moreseek.evals.run import evaluate
 from moreseek.evals.tasks import EvalSettings
-from moreseek.run_folder import resolve_model
 from moreseek.recipes.stages import load_pair
+from moreseek.run_folder import resolve_model
 from moreseek.training.device import choose_device, keep_freed_memory, set_threads
 from moreseek.training.progress import counter
 

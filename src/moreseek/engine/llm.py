@@ -68,4 +68,3 @@ class LLM:
     def _text(self, ids: Sequence[int]) -> str:
         kept = [i for i in ids if i not in self.tokenizer.eos_ids]
         return self.tokenizer.decode(kept)
-

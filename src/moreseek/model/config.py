@@ -156,7 +156,9 @@ class ModelConfig(Settings):
         names = table.get("architectures") or []
         family = next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), table.get("model_type"))
         if family not in ARCHITECTURES.values():
-            raise InputError(f"{where}: architecture {names or family} is not supported. Supported: {', '.join(ARCHITECTURES)}.")
+            raise InputError(
+                f"{where}: architecture {names or family} is not supported. Supported: {', '.join(ARCHITECTURES)}."
+            )
         _refuse_unsupported(table, where)
         known = {key: value for key, value in table.items() if key in cls.model_fields and value is not None}
         known["model_type"] = family

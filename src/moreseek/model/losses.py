@@ -43,7 +43,12 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         grad_hidden, grad_head = ctx.saved_tensors
-        return grad_hidden.mul_(grads[0].to(grad_hidden.dtype)), grad_head.mul_(grads[0].to(grad_head.dtype)), None, None
+        return (
+            grad_hidden.mul_(grads[0].to(grad_hidden.dtype)),
+            grad_head.mul_(grads[0].to(grad_head.dtype)),
+            None,
+            None,
+        )
 
 
 def cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, denominator: float | None = None) -> Tensor:

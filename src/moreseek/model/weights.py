@@ -7,7 +7,6 @@ and up, are one matrix each, and rope pairs are always interleaved. Nothing is e
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,7 +231,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as file:
                 tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except SafetensorError as error:
-            raise InputError(f"{path}: damaged ({error}). Copy the file again or go back to an older checkpoint.") from error
+            raise InputError(
+                f"{path}: damaged ({error}). Copy the file again or go back to an older checkpoint."
+            ) from error
     return tensors
 
 

@@ -121,7 +121,9 @@ def _stage(table: dict[str, Any], where: str) -> Stage:
     method = table.get("method")
     if method not in METHODS:
         hint = did_you_mean(str(method), list(METHODS)) if method else f". Known: {', '.join(METHODS)}."
-        raise InputError(f"{where}: " + (f"unknown method '{method}'{hint}" if method else f"key 'method' is missing{hint}"))
+        raise InputError(
+            f"{where}: " + (f"unknown method '{method}'{hint}" if method else f"key 'method' is missing{hint}")
+        )
     return parse(METHODS[method], table, where)
 
 

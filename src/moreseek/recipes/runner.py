@@ -14,9 +14,9 @@ from moreseek.evals.report import terminal_table, write_report
 from moreseek.evals.run import evaluate
 from moreseek.machine import describe_machine, versions
 from moreseek.model.transformer import flops_per_token, parameter_counts
-from moreseek.run_folder import RunFolder, StageFolder, read_json, resolve_model, write_json
 from moreseek.recipes.recipe import Recipe, Stage
 from moreseek.recipes.stages import load_pair, train_stage
+from moreseek.run_folder import RunFolder, StageFolder, read_json, resolve_model, write_json
 from moreseek.training.device import choose_device, choose_precision, keep_freed_memory, set_threads
 from moreseek.training.loop import Loop
 from moreseek.training.progress import counter

@@ -18,9 +18,9 @@ from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import Transformer, build
 from moreseek.model.weights import load_model, save_model
+from moreseek.recipes.recipe import Recipe, Stage
 from moreseek.records import Conversation, Problem
 from moreseek.run_folder import StageFolder
-from moreseek.recipes.recipe import Recipe, Stage
 from moreseek.text.chat import encode_conversations
 from moreseek.text.tokenizer import Tokenizer, train_tokenizer
 from moreseek.training.checkpoint import require_whole, write_folder
@@ -110,7 +110,9 @@ def _prepare_pretrain(
         table = {"max_position_embeddings": max(4096, stage.sequence_length), **(stage.model or {})}
         config = parse(ModelConfig, {"vocab_size": tokenizer.vocab_size, **table}, where)
         if config.vocab_size < tokenizer.vocab_size:
-            raise InputError(f"{where}: vocab_size {config.vocab_size} is below the tokenizer's {tokenizer.vocab_size}.")
+            raise InputError(
+                f"{where}: vocab_size {config.vocab_size} is below the tokenizer's {tokenizer.vocab_size}."
+            )
         model = _with_token_ids(build(config, seed).to(device), tokenizer)
     shards = _shards(stage, tokenizer, folder, seed)
     loader = PackedLoader(shards, stage.sequence_length, stage.batch_size, seed, pad_id=tokenizer.pad_id)

@@ -46,7 +46,9 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
         temporary.mkdir(parents=True)
         fill(temporary)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        hashes = {str(path.relative_to(temporary)): {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in files}
+        hashes = {
+            str(path.relative_to(temporary)): {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in files
+        }
         (temporary / MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
         for path in [*files, temporary / MANIFEST]:
             _fsync(path)
@@ -70,7 +72,12 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
 
 
 def save_checkpoint(
-    root: Path, step: int, save_model: Callable[[Path], None], tensors: dict[str, Tensor], state: dict[str, Any], keep: int
+    root: Path,
+    step: int,
+    save_model: Callable[[Path], None],
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    keep: int,
 ) -> Path:
     """Write ``root/step-000123`` and remove all but the newest ``keep``."""
     target = root / f"step-{step:06d}"

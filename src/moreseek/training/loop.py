@@ -16,12 +16,12 @@ from torch import Tensor
 from moreseek.errors import FaultError
 from moreseek.model.transformer import Transformer
 from moreseek.model.weights import save_model
+from moreseek.text.tokenizer import Tokenizer
 from moreseek.training.checkpoint import Checkpoint, load_latest, save_checkpoint
 from moreseek.training.metrics import MetricsFile, TensorBoard
 from moreseek.training.optimizer import Optimizers, lr_factor
 from moreseek.training.progress import StageProgress
 from moreseek.training.settings import StageSettings
-from moreseek.text.tokenizer import Tokenizer
 
 
 class Method(Protocol):

@@ -71,7 +71,9 @@ class Collector:
         ]
         times.sample_s += time.monotonic() - started
         started = time.monotonic()
-        for rollout, score in zip(rollouts, self.rubric.score_many([(r.problem, r.text) for r in rollouts]), strict=True):
+        for rollout, score in zip(
+            rollouts, self.rubric.score_many([(r.problem, r.text) for r in rollouts]), strict=True
+        ):
             rollout.reward, rollout.parts, rollout.errors = score.reward, score.parts, score.errors
         times.score_s += time.monotonic() - started
         return [rollouts[low : low + size] for low in range(0, len(rollouts), size)]
@@ -130,7 +132,9 @@ def _lay_out(
 ) -> RolloutBatch:
     ids = np.zeros((len(rows), width), dtype=np.int64)
     documents = np.full((len(rows), width), -1, dtype=np.int32)
-    flat: dict[str, list[np.ndarray]] = {k: [] for k in ("position", "target", "owner", "logprob", "advantage", "weight")}
+    flat: dict[str, list[np.ndarray]] = {
+        k: [] for k in ("position", "target", "owner", "logprob", "advantage", "weight")
+    }
     owner = 0
     for row, members in enumerate(rows):
         column = 0

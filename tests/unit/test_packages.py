@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from moreseek.errors import InputError
-from moreseek.text.packages import package_file
+from moreseek.packages import package_file
 
 
 @pytest.fixture
