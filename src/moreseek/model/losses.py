@@ -14,6 +14,7 @@ SAVED_VALUES = 1 << 26  # keep probabilities for the backward pass up to 256 MB,
 
 
 def chunk_rows(vocab: int) -> int:
+    """Rows whose logits make one chunk."""
     return max(16, CHUNK_VALUES // vocab)
 
 

@@ -1,5 +1,6 @@
 """DeepSeekMoE: sigmoid router with groups and a routing bias, shared experts, and experts without token dropping."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -109,7 +110,7 @@ class _GroupedSwiGLU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gate_up: Tensor, down: Tensor, bounds: list[int]) -> Tensor:
         hidden = x.new_empty(x.shape[0], gate_up.shape[1])
         out = torch.empty_like(x)
-        for expert, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for expert, (low, high) in enumerate(pairwise(bounds)):
             if low < high:
                 torch.mm(x[low:high], gate_up[expert].to(x.dtype).t(), out=hidden[low:high])
                 torch.mm(swiglu_forward(hidden[low:high]), down[expert].to(x.dtype).t(), out=out[low:high])
@@ -123,7 +124,7 @@ class _GroupedSwiGLU(torch.autograd.Function):
         x, hidden, gate_up, down = ctx.saved_tensors
         grad_x = torch.empty_like(x)
         grad_gate_up, grad_down = torch.zeros_like(gate_up), torch.zeros_like(down)
-        for expert, (low, high) in enumerate(zip(ctx.bounds[:-1], ctx.bounds[1:], strict=True)):
+        for expert, (low, high) in enumerate(pairwise(ctx.bounds)):
             if low < high:
                 part = grad[low:high]
                 activated, grad_hidden = swiglu_backward(part @ down[expert].to(part.dtype), hidden[low:high])

@@ -64,7 +64,7 @@ class Method(Protocol):
     def load_tensors(self, tensors: dict[str, Tensor]) -> None: ...
 
 
-class Stopped(FaultError):
+class StoppedError(FaultError):
     """The user or the system asked to stop; everything up to the last step is saved."""
 
     exit_code = 130
@@ -96,7 +96,7 @@ class Loop:
         self._tensorboard = TensorBoard(folder / "tensorboard", tensorboard)
 
     def run(self, on_step: Callable[[int], None] | None = None) -> None:
-        """Train to the end, or raise: FaultError on NaN or a full disk, Stopped on SIGINT or SIGTERM."""
+        """Train to the end, or raise: FaultError on NaN or a full disk, StoppedError on SIGINT or SIGTERM."""
         progress = StageProgress(self.settings.name, self.settings.steps, self.step)
         self._resume(progress.note)
         progress = StageProgress(self.settings.name, self.settings.steps, self.step)
@@ -114,7 +114,7 @@ class Loop:
                 if on_step is not None:
                     on_step(self.step)
                 if self._stop.is_set() and not last:
-                    raise Stopped(f"stopped at step {self.step}; saved. The same command goes on from here.")
+                    raise StoppedError(f"stopped at step {self.step}; saved. The same command goes on from here.")
         for file in (self._metrics, self._samples, self._tensorboard):
             file.close()
         self._use_ema()

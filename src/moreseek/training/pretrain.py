@@ -1,4 +1,4 @@
-"""Next-token training on packed documents, with multi-token prediction and expert balancing where the model has them."""
+"""Next-token training on packed documents, with multi-token prediction and expert balancing."""
 
 import time
 from collections.abc import Iterator, Sequence
