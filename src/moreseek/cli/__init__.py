@@ -25,6 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 
 def main() -> None:
     """Entry point: runs a command and turns a MoreseekError into its message and exit code."""
+    _calm_openmp()
     try:
         app(standalone_mode=False)
     except MoreseekError as error:
@@ -42,6 +43,16 @@ def main() -> None:
             raise
         _complain(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
         sys.exit(2)
+
+
+def _calm_openmp() -> None:
+    """Shorten OpenMP's spinning when the machine is busy; it must be said before torch is imported.
+
+    Threads that wait for one another by spinning are fastest when they have the cores to themselves, and several
+    times slower as soon as anything else computes (LOG.md has the figures). A value that the user set is kept.
+    """
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _complain(message: str) -> None:
