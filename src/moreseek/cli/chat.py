@@ -80,9 +80,13 @@ def _answer(session: Session, console: Console) -> None:
     prefix = "<think>" if opens_thinking(tokenizer) else ""
     shown, text = "", prefix
     started, tokens = time.monotonic(), 0
-    params = SamplingParams(temperature=session.temperature, max_tokens=session.max_tokens, seed=session.seed)
+    prompt = session.prompt_ids()
+    room = max(1, session.llm.model.config.max_position_embeddings - len(prompt))
+    params = SamplingParams(
+        temperature=session.temperature, max_tokens=min(session.max_tokens, room), seed=session.seed
+    )
     was_thinking = False
-    for piece in session.llm.stream(session.prompt_ids(), params):
+    for piece in session.llm.stream(prompt, params):
         tokens += 1
         text = prefix + piece.text
         thinking, answer = split_thinking(text)
@@ -94,7 +98,7 @@ def _answer(session: Session, console: Console) -> None:
         shown = visible
     thinking, answer = split_thinking(text)
     if not answer and thinking:
-        console.print("\n(no answer: the thinking reached --max-tokens)", style="yellow", end="")
+        console.print("\n(no answer: the thinking reached the limit; --max-tokens raises it up to the model's context)", style="yellow", end="")
     rate = tokens / max(1e-9, time.monotonic() - started)
     console.print()
     if sys.stdin.isatty():

@@ -31,6 +31,7 @@ class ArithmeticSettings(Settings):
     min_operations: int = Field(1, ge=1)
     max_operations: int = Field(6, ge=1, le=1_000)
     max_value: int = Field(99, ge=2, le=10**9)
+    max_operand: int = Field(99, ge=2)  # the largest number that is added or subtracted
     operators: str = "+-*"
     worked_share: float = Field(0.3, ge=0.0, le=1.0)
 
@@ -111,6 +112,7 @@ def _chain(draw: random.Random, operations: int, settings: ArithmeticSettings) -
 def _try_chain(draw: random.Random, operations: int, settings: ArithmeticSettings) -> tuple[str, str, str] | None:
     """A chain from a random value; None where it reaches a value from which no operator goes on."""
     uniform, limit, operators = draw.random, settings.max_value, settings.operators
+    most = settings.max_operand
     kinds = len(operators)
     value = int(uniform() * (limit + 1))
     prompt, steps = str(value), ""
@@ -118,11 +120,11 @@ def _try_chain(draw: random.Random, operations: int, settings: ArithmeticSetting
         for _ in range(_DRAWS):
             operator = operators[int(uniform() * kinds)]
             if operator == "+" and value < limit:
-                operand = 1 + int(uniform() * (limit - value))
+                operand = 1 + int(uniform() * min(most, limit - value))
                 result = value + operand
                 break
             if operator == "-" and value > 0:
-                operand = 1 + int(uniform() * value)
+                operand = 1 + int(uniform() * min(most, value))
                 result = value - operand
                 break
             if operator == "*" and value * 2 <= limit:
