@@ -98,7 +98,11 @@ def _answer(session: Session, console: Console) -> None:
         shown = visible
     thinking, answer = split_thinking(text)
     if not answer and thinking:
-        console.print("\n(no answer: the thinking reached the limit; --max-tokens raises it up to the model's context)", style="yellow", end="")
+        console.print(
+            "\n(no answer: the thinking reached the limit; --max-tokens raises it up to the model's context)",
+            style="yellow",
+            end="",
+        )
     rate = tokens / max(1e-9, time.monotonic() - started)
     console.print()
     if sys.stdin.isatty():

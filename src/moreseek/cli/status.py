@@ -40,7 +40,7 @@ def _stage(folder: StageFolder, settings: dict[str, Any]) -> dict[str, Any]:
         "method": record["method"],
         "status": record["status"],
         "step": record.get("steps", last.get("step", 0)),
-        "steps": settings["steps"],
+        "steps": settings.get("steps", 0),
         "wall_s": record.get("wall_s"),
         "last": {key: last[key] for key in ("loss", "reward", "completion_tokens") if key in last},
     }
@@ -77,7 +77,7 @@ def print_runs(runs: list[dict[str, Any]]) -> None:
             greedy = stage.get("greedy")
             table.add_row(
                 stage["name"], stage.get("method", ""), stage["status"],
-                f"{stage['step']}/{stage['steps']}" if "step" in stage else "",
+                f"{stage['step']}/{stage['steps']}" if stage.get("steps") else "",
                 last, f"{greedy['value']:.1%}" if greedy else "",
                 f"{stage['mean_completion_tokens']:.1f}" if "mean_completion_tokens" in stage else "",
             )  # fmt: skip

@@ -28,12 +28,12 @@ _LARGEST_FACTOR = 9
 class ArithmeticSettings(Settings):
     """The space of chains, and the share of documents that work step by step."""
 
-    min_operations: int = Field(1, ge=1)
-    max_operations: int = Field(6, ge=1, le=1_000)
-    max_value: int = Field(99, ge=2, le=10**9)
-    max_operand: int = Field(99, ge=2)  # the largest number that is added or subtracted
+    min_operations: int = Field(default=1, ge=1)
+    max_operations: int = Field(default=6, ge=1, le=1_000)
+    max_value: int = Field(default=99, ge=2, le=10**9)
+    max_operand: int = Field(default=99, ge=2)  # the largest number that is added or subtracted
     operators: str = "+-*"
-    worked_share: float = Field(0.3, ge=0.0, le=1.0)
+    worked_share: float = Field(default=0.3, ge=0.0, le=1.0)
 
     @field_validator("operators")
     @classmethod

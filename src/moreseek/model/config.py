@@ -57,7 +57,7 @@ class ModelConfig(Settings):
     topk_group: int = 1
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
-    num_nextn_predict_layers: int = Field(0, ge=0, le=1)
+    num_nextn_predict_layers: int = Field(default=0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

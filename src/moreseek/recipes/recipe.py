@@ -14,10 +14,10 @@ from moreseek.config import Settings, apply_override, did_you_mean, parse, read_
 from moreseek.data.problems import ProblemSource
 from moreseek.errors import InputError
 from moreseek.evals.tasks import EvalSettings
-from moreseek.training.settings import GRPOSettings, PretrainSettings
+from moreseek.training.settings import ExamineSettings, GRPOSettings, PretrainSettings
 
-Stage = PretrainSettings | GRPOSettings
-METHODS: dict[str, type[Stage]] = {"pretrain": PretrainSettings, "grpo": GRPOSettings}
+Stage = PretrainSettings | GRPOSettings | ExamineSettings
+METHODS: dict[str, type[Stage]] = {"pretrain": PretrainSettings, "grpo": GRPOSettings, "eval": ExamineSettings}
 TABLES = ("run", "problems", "eval", "stage")
 
 
@@ -25,10 +25,10 @@ class RunSettings(Settings):
     """The ``[run]`` table."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(1, ge=0)
+    seed: int = Field(default=1, ge=0)
     threads: int | None = Field(None, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    price_usd_per_hour: float = Field(0.10, ge=0)
+    price_usd_per_hour: float = Field(default=0.10, ge=0)
     tensorboard: bool = False
 
 
@@ -150,6 +150,8 @@ def _check_graph(recipe: Recipe) -> None:
             raise InputError(f"{recipe.path}: stage '{stage.name}' needs a [stage.model] table or start_from.")
         if isinstance(stage, GRPOSettings):
             recipe.problems_of(stage)
+        if isinstance(stage, ExamineSettings) and recipe.eval is None:
+            raise InputError(f"{recipe.path}: stage '{stage.name}' needs an [eval] table.")
         seen.append(stage.name)
 
 

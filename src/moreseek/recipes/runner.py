@@ -20,6 +20,7 @@ from moreseek.run_folder import RunFolder, StageFolder, read_json, resolve_model
 from moreseek.training.device import choose_device, choose_precision, keep_freed_memory, set_threads
 from moreseek.training.loop import Loop
 from moreseek.training.progress import counter
+from moreseek.training.settings import ExamineSettings, GRPOSettings, PretrainSettings
 
 
 @dataclass
@@ -91,17 +92,19 @@ class Runner:
 
     def _run_stage(self, stage: Stage, folder: StageFolder) -> None:
         record = folder.record()
-        if record.get("status") == "finished":
+        if isinstance(stage, ExamineSettings):
+            folder.write_record(self._begin(stage, record) | {"status": "finished", "wall_s": 0.0})
+        elif record.get("status") == "finished":
             self.console.print(f"[{stage.name}] done before, skipped", markup=False, style="dim")
         else:
             self._train(stage, folder, record)
         if stage.evaluate and self.recipe.eval is not None and not self._is_evaluated(folder):
-            self._evaluate(folder)
+            model = self._start(stage.start_from) if isinstance(stage, ExamineSettings) else folder.model
+            self._evaluate(folder, model)
 
-    def _train(self, stage: Stage, folder: StageFolder, before: dict[str, Any]) -> None:
-        started = time.monotonic()
-        spent = before.get("wall_s", 0.0)
-        record: dict[str, Any] = {
+    def _begin(self, stage: Stage, before: dict[str, Any]) -> dict[str, Any]:
+        """The record of a stage that is under way."""
+        return {
             "name": stage.name,
             "method": stage.method,
             "status": "running",
@@ -109,8 +112,13 @@ class Runner:
             "identity": self.recipe.identity(stage),
             "settings": stage.model_dump(mode="json"),
             "started_at": before.get("started_at") or now(),
-            "wall_s": spent,
+            "wall_s": before.get("wall_s", 0.0),
         }
+
+    def _train(self, stage: PretrainSettings | GRPOSettings, folder: StageFolder, before: dict[str, Any]) -> None:
+        started = time.monotonic()
+        record = self._begin(stage, before)
+        spent = record["wall_s"]
         folder.write_record(record)
         start = None if stage.start_from is None else self._start(stage.start_from)
         loop = train_stage(self.recipe, stage, folder, start, self.device, self.precision)
@@ -147,12 +155,12 @@ class Runner:
             "problems": None if problems is None else problems.model_dump(mode="json"),
         }
 
-    def _evaluate(self, folder: StageFolder) -> None:
+    def _evaluate(self, folder: StageFolder, path: Path) -> None:
         assert self.recipe.eval is not None
         if self.recipe.problems is None:
             raise InputError(f"{self.recipe.path}: [eval] needs a [problems] table to draw held-out problems from.")
         started = time.monotonic()
-        model, tokenizer = load_pair(folder.model, self.device)
+        model, tokenizer = load_pair(path, self.device)
         progress = counter(self.console, f"[{folder.name}] evaluating")
         result = evaluate(Sampler(model), tokenizer, self.recipe.problems, self.recipe.eval, progress)
         wall_s = round(time.monotonic() - started, 3)
@@ -174,7 +182,7 @@ class Runner:
         return report
 
 
-def _flops(loop: Loop, stage: Stage) -> float:
+def _flops(loop: Loop, stage: PretrainSettings | GRPOSettings) -> float:
     """Training FLOPs, and sampling's forward passes for reinforcement learning."""
     length = getattr(stage, "sequence_length", None) or getattr(stage, "max_completion_tokens", 128)
     flops = loop.tokens * flops_per_token(loop.model, length, training=True)

@@ -18,7 +18,7 @@ from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import Transformer, build
 from moreseek.model.weights import load_model, save_model
-from moreseek.recipes.recipe import Recipe, Stage
+from moreseek.recipes.recipe import Recipe
 from moreseek.records import Conversation, Problem
 from moreseek.run_folder import StageFolder
 from moreseek.text.chat import encode_conversations
@@ -44,7 +44,7 @@ class Prepared:
 
 def train_stage(
     recipe: Recipe,
-    stage: Stage,
+    stage: PretrainSettings | GRPOSettings,
     folder: StageFolder,
     start: Path | None,
     device: torch.device,

@@ -23,8 +23,8 @@ class VerifierSettings(Settings):
 
     name: str
     verifier: str = OWN
-    weight: float = Field(1.0, ge=0.0, allow_inf_nan=False)
-    timeout_s: float = Field(5.0, gt=0.0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    timeout_s: float = Field(default=5.0, gt=0.0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)

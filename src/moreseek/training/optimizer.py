@@ -47,6 +47,7 @@ class Muon(torch.optim.Optimizer):
     def _step_bucket(self, bucket: list[nn.Parameter], group: dict[str, Any]) -> None:
         updates = []
         for parameter in bucket:
+            assert parameter.grad is not None
             state = self.state[parameter]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(parameter)
@@ -83,7 +84,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings, device: torch.device) -> None:
         self.settings = settings
-        self.names = {parameter: name for name, parameter in model.named_parameters()}
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         hidden, rest = [], []
         for name, parameter in model.named_parameters():
             is_hidden = parameter.dim() >= 2 and not name.startswith(("embed_tokens", "lm_head"))

@@ -22,15 +22,15 @@ class OptimizerSettings(Settings):
     """
 
     name: Literal["adamw", "muon"] = "adamw"
-    lr: float = Field(3e-4, gt=0)
-    muon_lr: float = Field(0.02, gt=0)
+    lr: float = Field(default=3e-4, gt=0)
+    muon_lr: float = Field(default=0.02, gt=0)
     muon_momentum: Share = 0.95
     beta1: Share = 0.9
     beta2: Share = 0.95
     eps: float = 1e-8
-    weight_decay: float = Field(0.0, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
     decay: Literal["linear", "cosine"] = "linear"
     decay_share: Share = 0.0
     final_lr_share: Share = 0.0
@@ -40,13 +40,12 @@ class StageSettings(Settings):
     """What every training stage has."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
-    start_from: str | None = None
     steps: Positive
     optimizer: OptimizerSettings = OptimizerSettings()
     checkpoint_every_steps: Positive = 100
     keep_checkpoints: Positive = 2
-    ema_decay: float | None = Field(None, gt=0, lt=1)
-    bias_step: float = Field(0.0, ge=0)  # of the router bias (V3's gamma: 0.001; small models: 0.01)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    bias_step: float = Field(default=0.0, ge=0)  # of the router bias (V3's gamma: 0.001; small models: 0.01)
     micro_batch_tokens: Positive = 16384  # tokens in one forward pass; larger batches accumulate gradients
     evaluate: bool = True
 
@@ -62,13 +61,14 @@ class PretrainSettings(StageSettings):
     """Next-token training on documents, from random weights or from ``start_from``."""
 
     method: Literal["pretrain"]
+    start_from: str | None = None
     model: dict[str, object] | None = None  # ModelConfig without vocab_size and token ids; checked when it is built
     tokenizer: TokenizerSettings | None = None
     documents: list[DocumentSource] = Field(min_length=1)
     sequence_length: Positive = 128
     batch_size: Positive = 32
-    mtp_weight: float = Field(0.3, ge=0)
-    balance_weight: float = Field(1e-4, ge=0)
+    mtp_weight: float = Field(default=0.3, ge=0)
+    balance_weight: float = Field(default=1e-4, ge=0)
 
 
 class GRPOSettings(StageSettings):
@@ -82,13 +82,13 @@ class GRPOSettings(StageSettings):
     prompt_template: str = "{prompt}"
     rubric: list[VerifierSettings] = Field(default=[VerifierSettings(name="answer", verifier="problem")], min_length=1)
     prompts_per_step: Positive = 16
-    group_size: int = Field(16, ge=2)
+    group_size: int = Field(default=16, ge=2)
     max_completion_tokens: Positive = 128
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     objective: Objective = "grpo"
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.2, gt=0)
-    kl_weight: float = Field(0.0, ge=0)
+    clip_low: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.2, gt=0)
+    kl_weight: float = Field(default=0.0, ge=0)
     reference_refresh_steps: Positive | None = None
     epochs: Positive = 1  # passes over one batch of rollouts
     minibatches: Positive = 1  # optimizer updates in one pass
@@ -97,7 +97,7 @@ class GRPOSettings(StageSettings):
     mask_truncated: bool = False  # completions cut at the limit give no gradient
     max_rows: Positive = 256  # completions sampled at once
     max_verifier_error_share: Share = 0.1
-    logprob_gap_alarm: float = Field(0.02, gt=0)
+    logprob_gap_alarm: float = Field(default=0.02, gt=0)
     stop_reward: float | None = None  # end early once the mean reward of the last stop_window steps reaches it
     stop_window: Positive = 10
 
@@ -114,4 +114,10 @@ class GRPOSettings(StageSettings):
         return self.objective == "dapo" if self.dynamic_sampling is None else self.dynamic_sampling
 
 
-AnyStage = Annotated[PretrainSettings | GRPOSettings, Field(discriminator="method")]
+class ExamineSettings(Settings):
+    """Measure a model as it is: the "before" of a recipe that starts from somebody else's model."""
+
+    method: Literal["eval"]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
+    start_from: str
+    evaluate: Literal[True] = True
