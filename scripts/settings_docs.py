@@ -25,6 +25,7 @@ from moreseek.model.config import ModelConfig
 from moreseek.recipes.recipe import RunSettings
 from moreseek.rewards.rubric import VerifierSettings
 from moreseek.training.settings import (
+    ExamineSettings,
     GRPOSettings,
     OptimizerSettings,
     PretrainSettings,
@@ -40,6 +41,7 @@ CLASSES: dict[str, type[BaseModel]] = {
     for found in (
         RunSettings, ProblemSource, FileSettings, ArithmeticSettings, EvalSettings, StageSettings, PretrainSettings,
         TokenizerSettings, DocumentSource, ModelConfig, OptimizerSettings, GRPOSettings, VerifierSettings,
+        ExamineSettings,
     )
 }  # fmt: skip
 FILLED_IN = {("RunSettings", "name"), ("ModelConfig", "vocab_size")}
