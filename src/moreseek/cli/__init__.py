@@ -26,6 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 def main() -> None:
     """Entry point: runs a command and turns a MoreseekError into its message and exit code."""
     _calm_openmp()
+    sys.path.append(str(Path.cwd()))  # a recipe may name functions of the user's own modules
     try:
         app(standalone_mode=False)
     except MoreseekError as error:
@@ -92,7 +93,8 @@ def run(
 
     Runner(loaded, folder, accept_changes, stage).run()
     typer.echo(f"\nReport: {folder.path / 'report.html'}")
-    typer.echo(f"Talk to it: moreseek chat {folder.path}")
+    if any((begun.model / "config.json").is_file() for begun in folder.stages()):
+        typer.echo(f"Talk to it: moreseek chat {folder.path}")
 
 
 @app.command()

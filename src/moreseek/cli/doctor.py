@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from moreseek.machine import describe_machine, versions
 
@@ -113,5 +114,6 @@ def print_findings(findings: dict[str, Any]) -> None:
         table.add_column(column)
     colours = {"fast": "green", "ok": "green", "slow": "yellow", "off": "dim", "impossible": "red", "too large": "red"}
     for check in findings["checks"]:
-        table.add_row(check["what"], f"[{colours[check['verdict']]}]{check['verdict']}[/]", check["detail"])
+        verdict = Text(check["verdict"], style=colours[check["verdict"]])
+        table.add_row(Text(check["what"]), verdict, Text(check["detail"]))
     console.print(table)

@@ -14,6 +14,7 @@ from moreseek.config import Settings, apply_override, did_you_mean, parse, read_
 from moreseek.data.problems import ProblemSource
 from moreseek.errors import InputError
 from moreseek.evals.tasks import EvalSettings
+from moreseek.run_folder import resolve_model
 from moreseek.training.settings import ExamineSettings, GRPOSettings, PretrainSettings
 
 Stage = PretrainSettings | GRPOSettings | ExamineSettings
@@ -30,6 +31,7 @@ class RunSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     price_usd_per_hour: float = Field(default=0.10, ge=0)
     tensorboard: bool = False
+    compare: tuple[str, str] | None = None  # the stages that the report calls before and after (default: first, last)
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,14 @@ class Recipe:
         """A hash a stage: its settings, the seed, what it reads and the code's version."""
         found: dict[str, str] = {}
         for stage in self.stages:
+            identity = self.identity(stage)
             inputs: dict[str, Any] = {
-                "settings": self.identity(stage),
+                "settings": identity,
                 "version": moreseek.__version__,
-                "files": {path: _hash_file(Path(path)) for path in _paths_in(_plain(stage)) if Path(path).is_file()},
+                "files": {path: _hash_file(Path(path)) for path in _paths_in(identity) if Path(path).is_file()},
             }
             if stage.start_from is not None:
-                inputs["start_from"] = found.get(stage.start_from) or stage.start_from
+                inputs["start_from"] = found.get(stage.start_from) or _hash_model(resolve_model(stage.start_from))
             text = json.dumps(inputs, sort_keys=True, default=str)
             found[stage.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return found
@@ -139,13 +142,8 @@ def _check_graph(recipe: Recipe) -> None:
         if stage.name in ("model", "data", "checkpoints"):
             raise InputError(f"{recipe.path}: a stage cannot be called '{stage.name}'.")
         source = stage.start_from
-        if source is not None and source not in seen and not is_external(source):
-            later = [other.name for other in recipe.stages]
-            hint = " It comes later: move it up." if source in later else did_you_mean(source, seen)
-            raise InputError(
-                f"{recipe.path}: stage '{stage.name}' starts from '{source}', which is neither an earlier stage nor a "
-                f"model on this machine{hint if hint.startswith('.') else '.' + hint}"
-            )
+        if source is not None and source not in seen:
+            _check_external(recipe, stage, source, seen)
         if isinstance(stage, PretrainSettings) and stage.start_from is None and stage.model is None:
             raise InputError(f"{recipe.path}: stage '{stage.name}' needs a [stage.model] table or start_from.")
         if isinstance(stage, GRPOSettings):
@@ -155,9 +153,17 @@ def _check_graph(recipe: Recipe) -> None:
         seen.append(stage.name)
 
 
-def is_external(source: str) -> bool:
-    """Whether ``start_from`` names a model outside the recipe: a path, or a file inside an installed package."""
-    return source.startswith("package:") or Path(source).exists()
+def _check_external(recipe: Recipe, stage: Stage, source: str, seen: Sequence[str]) -> None:
+    """``start_from`` may name a model outside the recipe; it must be there before anything runs."""
+    where = f"{recipe.path}: stage '{stage.name}' starts from '{source}'"
+    if source in [other.name for other in recipe.stages]:
+        raise InputError(f"{where}, which comes later: move it up.")
+    if "/" not in source and ":" not in source and not Path(source).exists():
+        raise InputError(f"{where}, which is neither an earlier stage nor a model{did_you_mean(source, seen)}")
+    try:
+        resolve_model(source)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _plain(settings: BaseModel | None) -> Any:
@@ -172,6 +178,15 @@ def _paths_in(value: Any) -> list[str]:
     if isinstance(value, list):
         return [path for item in value for path in _paths_in(item)]
     return []
+
+
+def _hash_model(path: Path) -> str:
+    """Changes when a model's weights do: the hash of its manifest, else of its smaller files and its weights' sizes."""
+    if (path / "manifest.json").is_file():
+        return _hash_file(path / "manifest.json")
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _hash_file(path: Path) -> str:

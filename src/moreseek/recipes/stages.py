@@ -1,6 +1,5 @@
 """What each stage does between the recipe and the training loop: data, model, method."""
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -188,9 +187,3 @@ def training_problems(recipe: Recipe, stage: GRPOSettings) -> list[Problem]:
             longer = load_problems(recipe.eval.longer, recipe.eval.longer_problems, "heldout", recipe.eval.seed)
             check_disjoint(problems, longer)
     return problems
-
-
-def remove_scratch(folder: StageFolder) -> None:
-    """Token shards and checkpoints of a finished stage can be made again and are large: keep the model alone."""
-    shutil.rmtree(folder.path / "data", ignore_errors=True)
-    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)

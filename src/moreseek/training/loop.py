@@ -153,7 +153,7 @@ class Loop:
             raise FaultError(
                 f"stage {self.settings.name}, step {step}: the loss is {loss}, the gradient norm {float(norm)}. "
                 "The last good checkpoint is kept. A lower learning rate, or precision = 'fp32', usually helps; "
-                "change it with --set and start the same command with --restart-stage."
+                "change it with --set and add --accept-changes to go on from there."
             )
         self.optimizers.step(factor)
         if self.ema:
