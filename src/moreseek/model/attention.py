@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moreseek.model.blockwise import block_attention, fits
 from moreseek.model.cache import CacheView
 from moreseek.model.config import ModelConfig, rope_type
 from moreseek.model.layers import RMSNorm, rotate, yarn_mscale
@@ -26,6 +27,8 @@ class Pass:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> Tensor:
     """Attention of a whole sequence. q: (B, T, H, D), k: (B, T, Hkv, D), v: (B, T, Hkv, Dv) → (B, T, H, Dv)."""
+    if fits(q, k, v):
+        return block_attention(q, k, v, scale, mask)
     groups = q.shape[2] // k.shape[2]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)

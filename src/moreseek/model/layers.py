@@ -1,6 +1,6 @@
-"""RMSNorm, rotary embedding (plain, YaRN, linear, llama3) and SwiGLU, with hand-written gradients.
+"""RMSNorm and rotary embedding (plain, YaRN, linear, llama3), with hand-written gradients.
 
-On a CPU small models are bound by memory passes and by the price of each op, so the three pointwise layers
+On a CPU small models are bound by memory passes and by the price of each op, so the pointwise layers
 carry their own backward: fewer passes, less saved. tests/twins compares each with its plain autograd twin.
 """
 
@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moreseek.model.config import ModelConfig, rope_type
@@ -148,46 +147,3 @@ def _llama3(base: Tensor, scaling: dict[str, Any]) -> Tensor:
     turns = original * base / (2 * math.pi)  # how often a frequency turns within the original context
     smooth = ((turns - low) / (high - low)).clamp(0, 1)
     return base / factor * (1 - smooth) + base * smooth
-
-
-class _SwiGLU(torch.autograd.Function):
-    """silu(gate) · up from one (…, 2I) tensor whose first half is the gate; saves only its input."""
-
-    @staticmethod
-    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        return swiglu_forward(gate_up)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (gate_up,) = ctx.saved_tensors
-        return swiglu_backward(grads[0], gate_up)[1]
-
-
-def swiglu_forward(gate_up: Tensor) -> Tensor:
-    """(…, 2I) → (…, I), no autograd."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return F.silu(gate).mul_(up)
-
-
-def swiglu_backward(grad: Tensor, gate_up: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation (recomputed) and the gradient with respect to gate_up."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    grad_gate_up = torch.empty_like(gate_up)
-    grad_gate, grad_up = grad_gate_up.chunk(2, dim=-1)
-    activated = F.silu(gate)
-    torch.mul(grad, activated, out=grad_up)
-    grad_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
-    return activated.mul_(up), grad_gate_up
-
-
-class MLP(nn.Module):
-    """SwiGLU feed-forward with gate and up as one matrix (gate rows first)."""
-
-    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
-        super().__init__()
-        self.gate_up_proj = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(_SwiGLU.apply(self.gate_up_proj(x)))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from moreseek.model.attention import Pass
 from moreseek.model.config import ModelConfig
-from moreseek.model.layers import MLP, swiglu_backward, swiglu_forward
+from moreseek.model.swiglu import MLP, Scratch, Weights, backward_rows, forward_rows
 
 
 class Router(nn.Module):
@@ -108,29 +108,30 @@ class _GroupedSwiGLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gate_up: Tensor, down: Tensor, bounds: list[int]) -> Tensor:
-        hidden = x.new_empty(x.shape[0], gate_up.shape[1])
+        hidden = x.new_empty(2, x.shape[0], down.shape[2])
         out = torch.empty_like(x)
+        scratch = Scratch(x, *hidden.shape[1:], count=1)
         for expert, (low, high) in enumerate(pairwise(bounds)):
-            if low < high:
-                torch.mm(x[low:high], gate_up[expert].to(x.dtype).t(), out=hidden[low:high])
-                torch.mm(swiglu_forward(hidden[low:high]), down[expert].to(x.dtype).t(), out=out[low:high])
-        ctx.save_for_backward(x, hidden, gate_up, down)
+            weights = Weights(gate_up[expert], down[expert])
+            forward_rows(x[low:high], weights, hidden[:, low:high], out[low:high], scratch)
+        ctx.save_for_backward(x, gate_up, down, hidden)
         ctx.bounds = bounds
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad,) = grads
-        x, hidden, gate_up, down = ctx.saved_tensors
-        grad_x = torch.empty_like(x)
-        grad_gate_up, grad_down = torch.zeros_like(gate_up), torch.zeros_like(down)
+        x, gate_up, down, hidden = ctx.saved_tensors
+        grad_x, grad_gate_up, grad_down = torch.empty_like(x), torch.empty_like(gate_up), torch.empty_like(down)
+        scratch = Scratch(x, *hidden.shape[1:], count=3)
         for expert, (low, high) in enumerate(pairwise(ctx.bounds)):
-            if low < high:
-                part = grad[low:high]
-                activated, grad_hidden = swiglu_backward(part @ down[expert].to(part.dtype), hidden[low:high])
-                grad_down[expert] = part.t() @ activated
-                grad_gate_up[expert] = grad_hidden.t() @ x[low:high]
-                torch.mm(grad_hidden, gate_up[expert].to(part.dtype), out=grad_x[low:high])
+            if low == high:
+                grad_gate_up[expert].zero_()
+                grad_down[expert].zero_()
+                continue
+            weights, grad_weights = Weights(gate_up[expert], down[expert]), Weights(grad_gate_up[expert], grad_down[expert])
+            part = slice(low, high)
+            backward_rows(grad[part], x[part], weights, hidden[:, part], grad_x[part], grad_weights, scratch)
         return grad_x, grad_gate_up, grad_down, None
 
 
@@ -152,9 +153,11 @@ class Experts(nn.Module):
         for count in counts:
             bounds.append(bounds[-1] + count)
         rows: Any = _Dispatch.apply(x, order, inverse, chosen.shape[1])
+        gate_up, down = self.gate_up_proj, self.down_proj
         if torch.is_autocast_enabled(x.device.type):
-            rows = rows.to(torch.get_autocast_dtype(x.device.type))
-        out: Any = _GroupedSwiGLU.apply(rows, self.gate_up_proj, self.down_proj, bounds)
+            dtype = torch.get_autocast_dtype(x.device.type)
+            rows, gate_up, down = rows.to(dtype), gate_up.to(dtype), down.to(dtype)
+        out: Any = _GroupedSwiGLU.apply(rows, gate_up, down, bounds)
         return _Combine.apply(out, weights, order, inverse)  # pyright: ignore[reportReturnType]
 
 

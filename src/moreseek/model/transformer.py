@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from moreseek.model.attention import GroupedQueryAttention, LatentAttention, Pass
 from moreseek.model.cache import CacheView
 from moreseek.model.config import ModelConfig
-from moreseek.model.layers import MLP, RMSNorm, Rope
+from moreseek.model.layers import RMSNorm, Rope
 from moreseek.model.moe import MoE, Router
+from moreseek.model.swiglu import MLP
 
 
 class Block(nn.Module):
