@@ -17,8 +17,10 @@ from torch import Tensor
 from moreseek.engine.sampling import Completion, SamplingParams
 from moreseek.errors import InputError
 from moreseek.model.cache import Cache, CacheView
+from moreseek.model.linear import decoding
 from moreseek.model.transformer import Transformer
 
+WORTH_A_COPY = 64  # rows × tokens of a call from which transposed weights pay
 OnToken = Callable[[int, int], None]  # (request, token id), after every token: for streaming
 
 
@@ -44,7 +46,6 @@ class Sampler:
         self.model = model
         self.max_rows = max_rows
 
-    @torch.no_grad()
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
@@ -63,8 +64,11 @@ class Sampler:
         self._check(prompts, params)
         was_training = self.model.training
         self.model.eval()
+        work = min(len(prompts), self.max_rows) * params.max_tokens
+        copies = self.model.device.type == "cpu" and work >= WORTH_A_COPY
         try:
-            return _Generation(self, prompts, params, seeds, on_token, on_progress).run()
+            with decoding(self.model, copies):
+                return _Generation(self, prompts, params, seeds, on_token, on_progress).run()
         finally:
             self.model.train(was_training)
 
@@ -162,7 +166,7 @@ class _Generation:
 
     def _sample(self, hidden: Tensor, low: int, high: int) -> None:
         """hidden: (high − low, D). Choose a token for these rows, record it, and let finished rows leave."""
-        logits = (hidden @ self.model.head.t()).float()  # (n, V)
+        logits = self.model.logits(hidden).float()  # (n, V)
         requests, made = self.rows.request[low:high], self.rows.made[low:high]
         uniforms = None if self.uniforms is None else self.uniforms[requests, made]
         tokens, logprobs = choose(logits, self.params, uniforms)

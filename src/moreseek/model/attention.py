@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moreseek.model.blockwise import block_attention, fits
+from moreseek.model.branches import Branches
 from moreseek.model.cache import CacheView
 from moreseek.model.config import ModelConfig, rope_type
 from moreseek.model.layers import RMSNorm, rotate, yarn_mscale
+from moreseek.model.linear import Linear
+from moreseek.model.scores import attend
 
 LATENT_EPS = 1e-6  # transformers fixes the eps of the two latent norms, whatever rms_norm_eps is
 
@@ -21,24 +22,15 @@ class Pass:
     phases: Tensor  # complex (B or 1, T, 1, rope_dim / 2)
     mask: Tensor | None = None  # additive (B, 1, T, T), or None for plain causal
     cache: CacheView | None = None
+    branches: Branches | None = None  # the tokens lie flat in one row, as it says
     balance_weight: float = 0.0  # alpha of the sequence-wise balance loss; 0 skips it
     balance_losses: list[Tensor] = field(default_factory=list)
 
-
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-    """Attention of a whole sequence. q: (B, T, H, D), k: (B, T, Hkv, D), v: (B, T, Hkv, Dv) → (B, T, H, Dv)."""
-    if fits(q, k, v):
-        return block_attention(q, k, v, scale, mask)
-    groups = q.shape[2] // k.shape[2]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
-    width = v.shape[-1]
-    if width < q.shape[-1]:  # the fused kernel wants one width; zero columns change nothing and are cut off below
-        v = F.pad(v, (0, q.shape[-1] - width))
-    out = F.scaled_dot_product_attention(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=mask is None, scale=scale
-    )
-    return out.transpose(1, 2)[..., :width]
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """Attention of this pass's own tokens. q: (B, T, H, D), k: (B, T, Hkv, D), v: (B, T, Hkv, Dv)."""
+        if self.branches is not None:
+            return self.branches.attend(q, k, v, scale)
+        return attend(q, k, v, scale, self.mask)
 
 
 class GroupedQueryAttention(nn.Module):
@@ -53,8 +45,8 @@ class GroupedQueryAttention(nn.Module):
         self.layer = layer
         self.heads, self.kv_heads, self.width = config.num_attention_heads, config.kv_heads, config.attention_head_dim
         rows = (self.heads + 2 * self.kv_heads) * self.width
-        self.qkv_proj = nn.Linear(config.hidden_size, rows, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(self.heads * self.width, config.hidden_size, bias=config.output_bias)
+        self.qkv_proj = Linear(config.hidden_size, rows, bias=config.qkv_bias)
+        self.o_proj = Linear(self.heads * self.width, config.hidden_size, bias=config.output_bias)
         if config.model_type == "qwen3":
             self.q_norm = RMSNorm(self.width, config.rms_norm_eps)
             self.k_norm = RMSNorm(self.width, config.rms_norm_eps)
@@ -75,7 +67,7 @@ class GroupedQueryAttention(nn.Module):
             shared.cache.write(1, self.layer, v)
             if not shared.cache.fresh:
                 return self.o_proj(self._decode(q, shared.cache))
-        return self.o_proj(attend(q, k, v, self.scale, shared.mask).reshape(batch, tokens, -1))
+        return self.o_proj(shared.attend(q, k, v, self.scale).reshape(batch, tokens, -1))
 
     def _decode(self, q: Tensor, view: CacheView) -> Tensor:
         """Attend to the cache. q: (n, T, H, D) → (n, T, H·D)."""
@@ -108,13 +100,13 @@ class LatentAttention(nn.Module):
         q_rows = self.heads * config.qk_head_dim
         self.first_rows = q_rows if self.q_rank is None else self.q_rank
         # with a q latent both halves carry attention_bias in HF; q_proj itself never does
-        self.qkv_a_proj = nn.Linear(config.hidden_size, self.first_rows + self.rank + self.rope, config.attention_bias)
+        self.qkv_a_proj = Linear(config.hidden_size, self.first_rows + self.rank + self.rope, config.attention_bias)
         if self.q_rank is not None:
             self.q_a_layernorm = RMSNorm(self.q_rank, LATENT_EPS)
-            self.q_b_proj = nn.Linear(self.q_rank, q_rows, bias=False)
+            self.q_b_proj = Linear(self.q_rank, q_rows, bias=False)
         self.kv_a_layernorm = RMSNorm(self.rank, LATENT_EPS)
-        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
-        self.o_proj = nn.Linear(self.heads * self.value, config.hidden_size, bias=config.attention_bias)
+        self.kv_b_proj = Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
+        self.o_proj = Linear(self.heads * self.value, config.hidden_size, bias=config.attention_bias)
         self.scale = config.qk_head_dim**-0.5 * _mla_scale(config)
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
@@ -135,7 +127,7 @@ class LatentAttention(nn.Module):
         k_nope, v = kv.split([self.nope, self.value], dim=-1)
         q = torch.cat([q_nope, q_rope], dim=-1)
         k = torch.cat([k_nope, k_rope.expand(-1, -1, self.heads, -1)], dim=-1)
-        return self.o_proj(attend(q, k, v, self.scale, shared.mask).reshape(batch, tokens, -1))
+        return self.o_proj(shared.attend(q, k, v, self.scale).reshape(batch, tokens, -1))
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, view: CacheView) -> Tensor:
         """q_nope: (n, T, H, nope), q_rope: (n, T, H, rope) → (n, T, H·value)."""

@@ -32,21 +32,24 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> Tensor:
         batch, queries, heads, _ = q.shape
+        kv_heads, groups = k.shape[2], heads // k.shape[2]
         out = q.new_empty(batch, queries, heads, v.shape[-1])
         blocks = _blocks(queries, k.shape[1])
-        saved = [q.new_empty(batch, heads, high - low, span) for low, high, span in blocks]
-        scores = [q.new_empty(heads, high - low, span) for low, high, span in blocks]
-        hidden = _future(min(queries, BLOCK), q)
+        saved = [q.new_empty(batch, kv_heads, groups * (high - low), span) for low, high, span in blocks]
+        scores = [torch.empty_like(probabilities[0]) for probabilities in saved]
+        future = _future(min(queries, BLOCK), q)
         for row in range(batch):
-            query, keys, values = q[row].transpose(0, 1), _by_head(k[row], heads), _by_head(v[row], heads)
+            keys, values = k[row].transpose(0, 1), v[row].transpose(0, 1)  # (Hkv, Tk, D)
             for (low, high, span), score, probabilities in zip(blocks, scores, saved, strict=True):
-                torch.baddbmm(score, query[:, low:high], keys[:, :span].mT, beta=0, alpha=scale, out=score)
+                query = _stack_groups(q[row, low:high], kv_heads)
+                torch.baddbmm(score, query, keys[:, :span].mT, beta=0, alpha=scale, out=score)
+                by_head = score.view(kv_heads, groups, high - low, span)
                 if mask is None:
-                    score[..., span - (high - low) :] += hidden[: high - low, : high - low]
+                    by_head[..., span - (high - low) :] += future[: high - low, : high - low]
                 else:
-                    score += mask[row if mask.shape[0] > 1 else 0, :, low:high, :span]
+                    by_head += mask[row if mask.shape[0] > 1 else 0, :, low:high, :span]
                 torch.softmax(score, -1, out=probabilities[row])
-                out[row, low:high] = torch.bmm(probabilities[row], values[:, :span]).transpose(0, 1)
+                out[row, low:high] = _split_groups(torch.bmm(probabilities[row], values[:, :span]), groups)
         ctx.save_for_backward(q, k, v, *saved)
         ctx.scale = scale
         return out
@@ -54,24 +57,26 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         q, k, v, *saved = ctx.saved_tensors
-        heads = q.shape[2]
+        kv_heads, groups = k.shape[2], q.shape[2] // k.shape[2]
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        blocks = _blocks(q.shape[1], k.shape[1])
         # the last block sees every key: it goes first and sets the gradients of keys and values
-        order = [(*block, probabilities) for block, probabilities in zip(blocks, saved, strict=True)][::-1]
-        scratch = [torch.empty_like(probabilities[0]) for *_, probabilities in order]
-        grad_keys, grad_values = (t.new_empty(heads, t.shape[1], t.shape[-1]) for t in (k, v))
+        blocks = list(zip(_blocks(q.shape[1], k.shape[1]), saved, strict=True))[::-1]
+        scratch = [torch.empty_like(probabilities[0]) for _, probabilities in blocks]
+        grad_keys, grad_values = (t.new_empty(kv_heads, t.shape[1], t.shape[3]) for t in (k, v))
         for row in range(q.shape[0]):
-            query, keys, values = q[row].transpose(0, 1), _by_head(k[row], heads), _by_head(v[row], heads)
-            for index, (low, high, span, probabilities) in enumerate(order):
-                out, p, s, beta = grads[0][row, low:high].transpose(0, 1), probabilities[row], scratch[index], index > 0
-                _add_bmm(grad_values[:, :span], p.mT, out, 1.0, beta)
-                torch.bmm(out, values[:, :span].mT, out=s)
+            keys, values = k[row].transpose(0, 1), v[row].transpose(0, 1)
+            for index, ((low, high, span), probabilities) in enumerate(blocks):
+                p, s, add = probabilities[row], scratch[index], float(index > 0)
+                query, grad = (_stack_groups(t[row, low:high], kv_heads) for t in (q, grads[0]))
+                target = grad_values[:, :span]
+                torch.baddbmm(target, p.mT, grad, beta=add, out=target)
+                torch.bmm(grad, values[:, :span].mT, out=s)
                 torch.ops.aten._softmax_backward_data.out(s, p, -1, p.dtype, grad_input=s)
-                _add_bmm(grad_keys[:, :span], s.mT, query[:, low:high], ctx.scale, beta)
-                grad_q[row, low:high] = torch.bmm(s, keys[:, :span]).mul_(ctx.scale).transpose(0, 1)
-            grad_k[row], grad_v[row] = _join_heads(grad_keys, k.shape[2]), _join_heads(grad_values, v.shape[2])
-        return grad_q, grad_k, grad_v, None, None
+                target = grad_keys[:, :span]
+                torch.baddbmm(target, s.mT, query, beta=add, alpha=ctx.scale, out=target)
+                grad_q[row, low:high] = _split_groups(torch.bmm(s, keys[:, :span]), groups)
+            grad_k[row], grad_v[row] = grad_keys.transpose(0, 1), grad_values.transpose(0, 1)
+        return grad_q.mul_(ctx.scale), grad_k, grad_v, None, None
 
 
 def _blocks(queries: int, keys: int) -> list[tuple[int, int, int]]:
@@ -84,20 +89,13 @@ def _future(size: int, like: Tensor) -> Tensor:
     return torch.full((size, size), float("-inf"), dtype=like.dtype, device=like.device).triu_(1)
 
 
-def _by_head(rows: Tensor, heads: int) -> Tensor:
-    """(T, Hkv, D) → (H, T, D), each key head once a query head that reads it."""
-    groups = heads // rows.shape[1]
-    by_head = rows.transpose(0, 1)
-    return by_head if groups == 1 else by_head.repeat_interleave(groups, dim=0)
+def _stack_groups(rows: Tensor, kv_heads: int) -> Tensor:
+    """(T, H, D) → (Hkv, G·T, D): the query heads that read one key head, one under the other."""
+    tokens, heads, width = rows.shape
+    by_head = rows.transpose(0, 1)  # a view that products read as it is; only G > 1 needs a copy
+    return by_head if heads == kv_heads else by_head.reshape(kv_heads, heads // kv_heads * tokens, width)
 
 
-def _join_heads(grad: Tensor, kv_heads: int) -> Tensor:
-    """The way back: (H, T, D) → (T, Hkv, D), summed over the query heads of a key head."""
-    heads = grad.shape[0]
-    joined = grad if heads == kv_heads else grad.unflatten(0, (kv_heads, heads // kv_heads)).sum(1)
-    return joined.transpose(0, 1)
-
-
-def _add_bmm(target: Tensor, a: Tensor, b: Tensor, scale: float, add: bool) -> None:
-    """target = (target if add else 0) + scale · a @ b."""
-    torch.baddbmm(target, a, b, beta=float(add), alpha=scale, out=target)
+def _split_groups(stacked: Tensor, groups: int) -> Tensor:
+    """The way back: (Hkv, G·T, D) → (T, H, D)."""
+    return stacked.unflatten(1, (groups, -1)).flatten(0, 1).transpose(0, 1)

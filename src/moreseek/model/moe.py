@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from moreseek.model.attention import Pass
 from moreseek.model.config import ModelConfig
-from moreseek.model.swiglu import MLP, Scratch, Weights, backward_rows, forward_rows
+from moreseek.model.swiglu import MLP, Scratch, Weights, activate, backward_rows, forward_rows
 
 
 class Router(nn.Module):
@@ -129,7 +129,8 @@ class _GroupedSwiGLU(torch.autograd.Function):
                 grad_gate_up[expert].zero_()
                 grad_down[expert].zero_()
                 continue
-            weights, grad_weights = Weights(gate_up[expert], down[expert]), Weights(grad_gate_up[expert], grad_down[expert])
+            weights = Weights(gate_up[expert], down[expert])
+            grad_weights = Weights(grad_gate_up[expert], grad_down[expert])
             part = slice(low, high)
             backward_rows(grad[part], x[part], weights, hidden[:, part], grad_x[part], grad_weights, scratch)
         return grad_x, grad_gate_up, grad_down, None
@@ -144,6 +145,8 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, hidden))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner))
 
+    transposed: tuple[Tensor, Tensor] | None = None  # see linear.py
+
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor, counts: list[int]) -> Tensor:
         """x: (N, hidden), weights and chosen: (N, K), counts: tokens an expert → (N, hidden)."""
         flat = chosen.flatten()
@@ -153,12 +156,29 @@ class Experts(nn.Module):
         for count in counts:
             bounds.append(bounds[-1] + count)
         rows: Any = _Dispatch.apply(x, order, inverse, chosen.shape[1])
+        if self.transposed is not None:
+            return _Combine.apply(self._decode(rows, bounds), weights, order, inverse)  # pyright: ignore[reportReturnType]
         gate_up, down = self.gate_up_proj, self.down_proj
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             rows, gate_up, down = rows.to(dtype), gate_up.to(dtype), down.to(dtype)
         out: Any = _GroupedSwiGLU.apply(rows, gate_up, down, bounds)
         return _Combine.apply(out, weights, order, inverse)  # pyright: ignore[reportReturnType]
+
+
+    def _decode(self, rows: Tensor, bounds: list[int]) -> Tensor:
+        """Rows sorted by expert through the transposed weights, without gradient."""
+        assert self.transposed is not None
+        gate_up, down = self.transposed
+        hidden = rows.new_empty(rows.shape[0], gate_up.shape[2])
+        out = torch.empty_like(rows)
+        used = [(expert, low, high) for expert, (low, high) in enumerate(pairwise(bounds)) if low < high]
+        for expert, low, high in used:
+            torch.mm(rows[low:high], gate_up[expert], out=hidden[low:high])
+        activated = activate(hidden)
+        for expert, low, high in used:
+            torch.mm(activated[low:high], down[expert], out=out[low:high])
+        return out
 
 
 class MoE(nn.Module):

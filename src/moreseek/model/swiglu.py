@@ -7,7 +7,10 @@ cache. The experts of moe.py use the same two functions on their own rows. tests
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from moreseek.model.linear import Linear
 
 CHUNK_VALUES = 1 << 18  # values of one intermediate in a chunk: 1 MB of fp32
 
@@ -90,15 +93,23 @@ class _SwiGLU(torch.autograd.Function):
         return grad_x.view(grads[0].shape), grad_gate_up, grad_down
 
 
+def activate(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up without gradient. (…, 2I), gate first → (…, I)."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)
+
+
 class MLP(nn.Module):
     """SwiGLU feed-forward with gate and up as one matrix (gate rows first)."""
 
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.gate_up_proj = Linear(hidden_size, 2 * intermediate_size, bias=False)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.gate_up_proj.transposed is not None:
+            return self.down_proj(activate(self.gate_up_proj(x)))
         gate_up, down = self.gate_up_proj.weight, self.down_proj.weight
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)

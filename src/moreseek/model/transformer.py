@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from moreseek.model.attention import GroupedQueryAttention, LatentAttention, Pass
+from moreseek.model.branches import Branches
 from moreseek.model.cache import CacheView
 from moreseek.model.config import ModelConfig
 from moreseek.model.layers import RMSNorm, Rope
+from moreseek.model.linear import Linear
 from moreseek.model.moe import MoE, Router
 from moreseek.model.swiglu import MLP
 
@@ -37,7 +39,7 @@ class MTP(nn.Module):
         super().__init__()
         self.enorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.hnorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.eh_proj = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+        self.eh_proj = Linear(2 * config.hidden_size, config.hidden_size, bias=False)
         self.block = Block(config, 0, config.is_moe(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -57,7 +59,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(config, i, config.is_moe(i)) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mtp = MTP(config) if config.num_nextn_predict_layers else None
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, False)
+        self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size, False)
         self.rope = Rope(config)
 
     @property
@@ -65,16 +67,29 @@ class Transformer(nn.Module):
         """The output matrix (vocab, hidden); the embedding itself when tied."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, hidden) → (…, vocab)."""
+        return hidden @ self.head.t() if self.lm_head is None else self.lm_head(hidden)
+
     @property
     def device(self) -> torch.device:
         return self.embed_tokens.weight.device
 
     def forward(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
         """ids: (B, T) int64 → logits (B, T, vocab)."""
-        return self.hidden_states(ids, documents) @ self.head.t()
+        return self.logits(self.hidden_states(ids, documents))
 
-    def start_pass(self, ids: Tensor, documents: Tensor | None, balance_weight: float = 0.0) -> Pass:
-        """What the layers share. documents: (B, T) int, equal inside a document; None means one a row."""
+    def start_pass(
+        self, ids: Tensor, documents: Tensor | None, balance_weight: float = 0.0, branches: Branches | None = None
+    ) -> Pass:
+        """What the layers share.
+
+        documents: (B, T) int, equal inside a document; None means one a row. With ``branches`` the ids are one flat
+        row (1, N), laid out as it says.
+        """
+        if branches is not None:
+            positions = branches.positions
+            return Pass(phases=self.rope(positions, int(positions.max()) + 1), branches=branches)
         tokens = ids.shape[1]
         phases = self.rope(torch.arange(tokens, device=ids.device).unsqueeze(0), tokens)
         mask = None if documents is None else document_mask(documents, self._mask_dtype())

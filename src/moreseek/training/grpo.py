@@ -20,7 +20,8 @@ from moreseek.rewards.reflection import reflection_words
 from moreseek.rewards.rubric import Rubric
 from moreseek.text.tokenizer import Tokenizer
 from moreseek.training.objectives import Clip, advantages, kl_penalty, policy_loss, token_weights
-from moreseek.training.rollouts import Collector, Rollout, RolloutBatch, RolloutTimes, pack
+from moreseek.training.packing import RolloutBatch, pack
+from moreseek.training.rollouts import Collector, Rollout, RolloutTimes
 from moreseek.training.settings import GRPOSettings
 
 
@@ -138,7 +139,8 @@ class GRPO:
 
     def _logprobs(self, model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies (M,) of the completion tokens; the head runs on those alone."""
-        hidden = model.hidden_states(batch.ids, batch.documents).flatten(0, 1).index_select(0, batch.positions)
+        shared = model.start_pass(batch.ids, batch.documents, branches=batch.branches)
+        hidden = model.hidden_states(batch.ids, shared=shared).flatten(0, 1).index_select(0, batch.positions)
         return token_logprobs(hidden, model.head, batch.targets, self.settings.temperature)
 
     # --- what is kept and shown ----------------------------------------------------------------------------------

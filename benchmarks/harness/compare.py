@@ -1,0 +1,95 @@
+"""Runs our side and the peer in turns, each in a process of its own, and compares their medians.
+
+Both have one thread, so a process's CPU seconds are its wall seconds on a quiet machine. Where they differ by more
+than 5 % on either side something else had the core, and the ratio is of CPU seconds; the JSON line says which.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BENCHMARKS = Path(__file__).resolve().parents[1]
+ROOT = BENCHMARKS.parent
+MODELS = ROOT / ".peers" / "models"  # random weights; made once, ignored by git
+DISTURBED = 1.05
+
+
+@dataclass
+class Side:
+    """One of the two: its command, and what its runs printed."""
+
+    name: str
+    command: list[str]
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self) -> None:
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        done = subprocess.run(self.command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.stderr.write(done.stderr[-4000:])
+            raise SystemExit(f"{self.name}: ended with {done.returncode}: {' '.join(self.command)}")
+        self.runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        show(f"  {self.name}: {self.runs[-1]['seconds_per_step']} s a step")
+
+    def median(self, key: str) -> float:
+        return statistics.median(value for run in self.runs for value in run[key])
+
+    @property
+    def disturbed(self) -> bool:
+        return self.median("seconds_per_step") > DISTURBED * self.median("cpu_seconds_per_step")
+
+
+def compare(ours: Side, peer: Side, rounds: int) -> tuple[float, float, str]:
+    """Run both in turns. Median seconds a step of ours and of the peer, and the clock that they are read from."""
+    for number in range(rounds):
+        for side in (ours, peer) if number % 2 == 0 else (peer, ours):
+            side.run()
+    clock = "cpu" if ours.disturbed or peer.disturbed else "wall"
+    key = "cpu_seconds_per_step" if clock == "cpu" else "seconds_per_step"
+    return ours.median(key), peer.median(key), clock
+
+
+def make_models() -> Path:
+    """The folder that holds `dense` and `tiny_v3`."""
+    if not (MODELS / "tiny_v3" / "model.safetensors").is_file():
+        show("making the two random-weight models")
+        script = BENCHMARKS / "peers" / "make_models.py"
+        subprocess.run([sys.executable, str(script), str(MODELS)], check=True, stdout=subprocess.DEVNULL)
+    return MODELS
+
+
+def parse_args(description: str | None, rounds: int, steps: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=rounds, help="processes of each side, in turns")
+    parser.add_argument("--steps", type=int, default=steps, help="measured steps of one process")
+    parser.add_argument("--models", nargs="+", default=["dense", "tiny_v3"], choices=["dense", "tiny_v3"])
+    return parser.parse_args()
+
+
+def machine() -> str:
+    """Model and vector extensions of the CPU, as far as Linux tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    wanted = ("avx2", "avx512f", "avx512_bf", "amx")
+    flags = [flag for flag in facts.get("flags", "").split() if flag.startswith(wanted)]
+    return f"{facts.get('model name', platform.machine())} ({' '.join(flags)})"
+
+
+def show(text: str) -> None:
+    print(text, flush=True)
+
+
+def verdict(benchmark: str, ours: float, peer: float, peer_name: str, ratio: float, goal: float, **more: Any) -> str:
+    """The JSON line that every benchmark ends with."""
+    line = {"benchmark": benchmark, "ours": round(ours, 3), "peer": round(peer, 3), "peer_name": peer_name}
+    return json.dumps(line | {"ratio": round(ratio, 3), "goal": goal, "ok": ratio >= goal} | more)
