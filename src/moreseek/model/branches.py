@@ -63,5 +63,5 @@ class Branches:
         return torch.cat([top.flatten(0, 1), low.flatten(0, 1)]).unsqueeze(0)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        top, low = x[0].tensor_split([self.prompts_end])
+        top, low = x.flatten(0, 1).tensor_split([self.prompts_end])
         return top.unflatten(0, (-1, self.prompt_tokens)), low.unflatten(0, (-1, self.branch_tokens))

@@ -32,24 +32,20 @@ class _CrossEntropy(torch.autograd.Function):
             total -= logprobs.gather(1, wanted).sum()
             grad = logprobs.exp_()
             grad.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=grad.dtype))
-            grad = grad.mul_(scale).to(hidden.dtype)
+            grad = grad.to(hidden.dtype)  # of the sum: the scale comes in the backward, on fewer values
             torch.mm(grad, head, out=grad_hidden[low : low + rows.shape[0]])
             if head.dtype == torch.float32 and hidden.dtype == torch.float32:
                 grad_head.addmm_(grad.t(), rows)
             else:
                 grad_head += grad.t() @ rows
-        ctx.save_for_backward(grad_hidden, grad_head.to(head.dtype))
+        ctx.save_for_backward(grad_hidden, grad_head.to(head.dtype), scale)
         return total * scale
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        grad_hidden, grad_head = ctx.saved_tensors
-        return (
-            grad_hidden.mul_(grads[0].to(grad_hidden.dtype)),
-            grad_head.mul_(grads[0].to(grad_head.dtype)),
-            None,
-            None,
-        )
+        grad_hidden, grad_head, scale = ctx.saved_tensors
+        factor = grads[0] * scale
+        return grad_hidden.mul_(factor.to(grad_hidden.dtype)), grad_head.mul_(factor.to(grad_head.dtype)), None, None
 
 
 def cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, denominator: float | None = None) -> Tensor:

@@ -66,17 +66,30 @@ def _packed_rows(rollouts: Sequence[Rollout]) -> tuple[list[list[int]], int]:
 
 def _shared_parts(rollouts: Sequence[Rollout], tokens_at_once: int) -> list[list[int]]:
     """Rollouts by falling completion length, cut into batches."""
-    parts: list[list[int]] = [[]]
+    parts: list[list[int]] = []
+    prompts: set[int] = set()
+    numbers = _prompt_numbers(rollouts)
+    longest_prompt = max(len(rollout.prompt_ids) for rollout in rollouts)
+    branch = 0
     for index in sorted(range(len(rollouts)), key=lambda i: (-len(rollouts[i].completion_ids), i)):
-        if parts[-1] and _shared_tokens([rollouts[i] for i in [*parts[-1], index]]) > tokens_at_once:
+        prompts.add(numbers[index])
+        if not parts or len(prompts) * longest_prompt + (len(parts[-1]) + 1) * branch > tokens_at_once:
             parts.append([])
+            prompts = {numbers[index]}
+            branch = _branch_tokens([rollouts[index]])
         parts[-1].append(index)
     return parts
 
 
+def _prompt_numbers(rollouts: Sequence[Rollout]) -> list[int]:
+    """For each rollout the number of its prompt; equal prompts have one number."""
+    numbers: dict[tuple[int, ...], int] = {}
+    return [numbers.setdefault(tuple(rollout.prompt_ids), len(numbers)) for rollout in rollouts]
+
+
 def _shared_tokens(rollouts: Sequence[Rollout]) -> int:
-    prompts = {tuple(r.prompt_ids) for r in rollouts}
-    return len(prompts) * max(map(len, prompts)) + len(rollouts) * _branch_tokens(rollouts)
+    prompts = max(_prompt_numbers(rollouts)) + 1
+    return prompts * max(len(r.prompt_ids) for r in rollouts) + len(rollouts) * _branch_tokens(rollouts)
 
 
 def _branch_tokens(rollouts: Sequence[Rollout]) -> int:
