@@ -27,7 +27,6 @@ GRID = {
     "v3-yarn": ("v3", V3_YARN),
     "v3-yarn-equal-mscales": ("v3", {"rope_scaling": V3_YARN["rope_scaling"] | {"mscale": 1.0}}),
     "v3-yarn-without-mscale": ("v3", {"rope_scaling": YARN}),
-    "v3-attention-bias": ("v3", {"attention_bias": True}),
     "v3-attention-bias-q-lora": ("v3", {"attention_bias": True, "q_lora_rank": 32}),
     "v3-unnormalised": ("v3", {"norm_topk_prob": False}),
     "v3-wide-values": ("v3", {"v_head_dim": 32}),

@@ -1,6 +1,7 @@
 """The shape of a model, under the names that Hugging Face's config.json uses."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -64,6 +65,8 @@ class ModelConfig(Settings):
         if self.is_deepseek:
             if self.qk_rope_head_dim % 2:
                 raise ValueError("qk_rope_head_dim must be even, since rope rotates pairs")
+            if self.attention_bias and self.q_lora_rank is None:
+                raise ValueError("attention_bias needs a q_lora_rank: without one the field's files hold no query bias")
             if self.num_experts_per_tok > self.n_routed_experts:
                 raise ValueError("num_experts_per_tok must not exceed n_routed_experts")
             if self.n_routed_experts % self.n_group or self.topk_group > self.n_group:
@@ -79,8 +82,8 @@ class ModelConfig(Settings):
                 raise ValueError("head_dim must be even, since rope rotates pairs")
             if self.num_nextn_predict_layers:
                 raise ValueError("num_nextn_predict_layers is for model_type deepseek_v3 only")
-        if self.rope_scaling is not None and rope_type(self.rope_scaling) not in ("yarn", "linear", "llama3"):
-            raise ValueError("rope_scaling type must be yarn, linear or llama3")
+        if self.rope_scaling is not None:
+            _check_rope_scaling(self.rope_scaling)
         return self
 
     @property
@@ -162,9 +165,11 @@ class ModelConfig(Settings):
         _refuse_unsupported(table, where)
         known = {key: value for key, value in table.items() if key in cls.model_fields and value is not None}
         known["model_type"] = family
-        rope = table.get("rope_parameters") or {}
+        rope, scaling = (table.get(key) or {} for key in ("rope_parameters", "rope_scaling"))
+        if not isinstance(rope, dict) or not isinstance(scaling, dict):
+            raise InputError(f"{where}: rope_parameters and rope_scaling must be tables.")
         known["rope_theta"] = rope.get("rope_theta", table.get("rope_theta", 10000.0))
-        scaling = dict(table.get("rope_scaling") or rope)
+        scaling = dict(scaling or rope)
         scaling.pop("rope_theta", None)
         known["rope_scaling"] = None if rope_type(scaling) == "default" else scaling
         if family == "deepseek_v3":
@@ -180,10 +185,7 @@ class ModelConfig(Settings):
         path = folder / "config.json"
         if not path.is_file():
             raise InputError(f"{folder}: no config.json, so this is not a model folder.")
-        try:
-            return cls.from_hf(json.loads(path.read_text(encoding="utf-8")), str(path))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: not valid JSON ({error}).") from error
+        return cls.from_hf(read_json_object(path), str(path))
 
 
 _DEEPSEEK_KEYS = {
@@ -193,9 +195,37 @@ _DEEPSEEK_KEYS = {
 }  # fmt: skip
 
 
+_ROPE_NUMBERS = {
+    "yarn": ("factor",),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises InputError for anything else."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        raise InputError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: a JSON object is needed, found {type(table).__name__}.")
+    return table
+
+
 def rope_type(scaling: dict[str, Any] | None) -> str:
     """The type of a rope_scaling table; 'default' when there is none."""
     return (scaling or {}).get("rope_type") or (scaling or {}).get("type") or "default"
+
+
+def _check_rope_scaling(scaling: dict[str, Any]) -> None:
+    kind = rope_type(scaling)
+    if kind not in _ROPE_NUMBERS:
+        raise ValueError("rope_scaling type must be yarn, linear or llama3")
+    for key in _ROPE_NUMBERS[kind]:
+        value = scaling.get(key)
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"rope_scaling of type {kind} needs a positive {key}, found {value!r}")
 
 
 def _refuse_unsupported(table: dict[str, Any], where: str) -> None:

@@ -165,7 +165,6 @@ class Experts(nn.Module):
         out: Any = _GroupedSwiGLU.apply(rows, gate_up, down, bounds)
         return _Combine.apply(out, weights, order, inverse)  # pyright: ignore[reportReturnType]
 
-
     def _decode(self, rows: Tensor, bounds: list[int]) -> Tensor:
         """Rows sorted by expert through the transposed weights, without gradient."""
         assert self.transposed is not None

@@ -87,9 +87,7 @@ class _SwiGLU(torch.autograd.Function):
         grad = grads[0].reshape(x.shape)
         grad_x, grad_gate_up, grad_down = torch.empty_like(x), torch.empty_like(gate_up), torch.empty_like(down)
         scratch = Scratch(x, *hidden.shape[1:], count=3)
-        backward_rows(
-            grad, x, Weights(gate_up, down), hidden, grad_x, Weights(grad_gate_up, grad_down), scratch
-        )
+        backward_rows(grad, x, Weights(gate_up, down), hidden, grad_x, Weights(grad_gate_up, grad_down), scratch)
         return grad_x.view(grads[0].shape), grad_gate_up, grad_down
 
 

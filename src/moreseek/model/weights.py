@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from moreseek.errors import InputError
-from moreseek.model.config import ModelConfig
+from moreseek.model.config import ModelConfig, read_json_object
 from moreseek.model.layers import Rope
 from moreseek.model.transformer import Transformer
 
@@ -215,14 +215,8 @@ def _swiglu(gate_up: Tensor, down: Tensor, prefix: str) -> Iterator[Slot]:
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a folder's safetensors files, sharded or not. Raises InputError for anything unsafe or broken."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if any(Path(name).name != name for name in names):
-            raise InputError(f"{index}: a shard's name leaves the folder.")
-    else:
-        names = ["model.safetensors"]
     tensors: dict[str, Tensor] = {}
-    for name in names:
+    for name in _shard_names(index) if index.is_file() else ["model.safetensors"]:
         path = folder / name
         if not path.is_file():
             raise InputError(_no_weights(folder, name))
@@ -235,6 +229,16 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
                 f"{path}: damaged ({error}). Copy the file again or go back to an older checkpoint."
             ) from error
     return tensors
+
+
+def _shard_names(index: Path) -> list[str]:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise InputError(f"{index}: weight_map must be a table of a file name for each tensor.")
+    names = sorted(set(weight_map.values()))
+    if any(Path(name).name != name for name in names):
+        raise InputError(f"{index}: a shard's name leaves the folder.")
+    return names
 
 
 def _no_weights(folder: Path, wanted: str) -> str:

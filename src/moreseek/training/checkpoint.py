@@ -95,7 +95,10 @@ def save_checkpoint(
 
 def checkpoints(root: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(path for path in root.glob("step-*") if (path / MANIFEST).is_file()) if root.is_dir() else []
+    if not root.is_dir():
+        return []
+    complete = [path for path in root.glob("step-*") if (path / MANIFEST).is_file()]
+    return sorted(complete, key=lambda path: (len(path.name), path.name))  # step 1,000,000 comes after 999,999
 
 
 def load_latest(root: Path, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -119,13 +122,16 @@ def verify(folder: Path) -> str | None:
     """None when every file of the manifest is there and unchanged, else what is wrong."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        expected = {name: (facts["bytes"], facts["sha256"]) for name, facts in manifest.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not JSON, or no longer the JSON we wrote
         return "its manifest cannot be read"
-    for name, facts in manifest.items():
+    if not expected:
+        return "its manifest lists no files"
+    for name, (size, sha256) in expected.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != facts["bytes"] or _sha256(path) != facts["sha256"]:
+        if path.stat().st_size != size or _sha256(path) != sha256:
             return f"{name} was damaged after it was written"
     return None
 
