@@ -281,7 +281,7 @@ def test_token_logprobs_without_tokens():
 
 
 def test_entropy_of_impossible_tokens_is_finite():
-    hidden, head = torch.tensor([[1e5]]), torch.tensor([[1.0], [-1.0], [0.0]])
+    hidden, head = torch.tensor([[10.0]]), torch.tensor([[1.0], [-1e38], [-3.0]])  # the second logit is −inf
     _, entropy = token_logprobs(hidden, head, torch.tensor([0]))
     assert entropy.item() == pytest.approx(0.0, abs=1e-6)
 
