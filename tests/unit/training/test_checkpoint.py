@@ -31,10 +31,17 @@ def save(root, step, keep=2, model=b"weights"):
     return save_checkpoint(root, step, save_model, tensors, {"step": step, "loader": {"epoch": 0}}, keep)
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # a busy disk makes hundreds of them take minutes
+
+
 def flip(path, position):
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
+    with path.open("r+b") as file:
+        file.seek(position)
+        [byte] = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte ^ 1]))
 
 
 def names(folder):
@@ -81,6 +88,24 @@ def test_a_step_can_be_saved_again(tmp_path):
     save(tmp_path, 3)
     save(tmp_path, 3, model=b"others")
     assert (load_latest(tmp_path, pytest.fail).model_folder / "model.safetensors").read_bytes() == b"others3"
+
+
+def test_every_file_and_the_folder_s_name_reach_the_disk_before_the_old_one_goes(tmp_path, monkeypatch):
+    save(tmp_path, 1, keep=1)
+    events = []
+    monkeypatch.setattr(checkpoint, "_fsync", lambda path: events.append(path.name))
+    rename, remove = checkpoint.Path.rename, checkpoint.shutil.rmtree
+
+    def removes(path, **options):
+        events.append(f"remove {path.name}")
+        remove(path, **options)
+
+    monkeypatch.setattr(checkpoint.Path, "rename", lambda a, b: (events.append("rename"), rename(a, b)))
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", removes)
+    save(tmp_path, 2, keep=1)
+    written = events.index("rename")
+    assert {"model.safetensors", "training.safetensors", "state.json", MANIFEST} <= set(events[:written])
+    assert events[written + 1 :] == [tmp_path.name, "remove step-000001"]
 
 
 # --- half-written and damaged ------------------------------------------------------------------------------------
