@@ -13,13 +13,15 @@ from tests.e2e.conftest import Run, command, environment, metrics, weights
 
 VERIFIERS = """
 import time
+from moreseek.rewards.verifier import with_examples
+examples = with_examples(lambda problem: (["right"], ["wrong"]))
+@examples
 def raises(problem, completion):
-    if completion == "<think></think>" + problem.answer: return 1.0
-    if completion in ("", "<think></think>"): return 0.0
+    if completion in ("right", "wrong"): return float(completion == "right")
     raise RuntimeError("no such table")
+@examples
 def hangs(problem, completion):
-    if completion.endswith("</think>" + problem.answer) or completion.endswith(problem.answer): return 1.0
-    if len(completion) < 12: return 0.0
+    if completion in ("right", "wrong"): return float(completion == "right")
     while True: time.sleep(0.01)
 def always_right(problem, completion):
     return 1.0

@@ -28,11 +28,9 @@ def main() -> None:
     _calm_openmp()
     sys.path.append(str(Path.cwd()))  # a recipe may name functions of the user's own modules
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer hands an Exit's code back instead of raising it
     except MoreseekError as error:
         _complain(str(error))
-        sys.exit(error.exit_code)
-    except typer.Exit as error:
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -44,6 +42,7 @@ def main() -> None:
             raise
         _complain(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
         sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _calm_openmp() -> None:

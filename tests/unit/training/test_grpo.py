@@ -251,6 +251,7 @@ def test_a_failed_verifier_is_counted_and_its_completion_is_left_out(make_grpo):
     [update] = updates(grpo)
     failed = [rollout for rollout in drawn(grpo) if rollout.reward is None]
     assert 0 < len(failed) < len(drawn(grpo))
+    assert not any(batch.advantage.any() for batch in update)  # the others were equally good: nothing to learn
     metrics = grpo.step_metrics(backward(grpo, update))
     assert metrics["verifier_errors"] == len(failed)
     assert metrics["reward"] == 1.0  # not pulled down by zeros
@@ -308,8 +309,9 @@ def test_the_kl_term_is_zero_at_first_and_pulls_back_to_the_reference(make_grpo)
     assert backward(grpo, update)["kl"] < before["kl"]
 
 
-def test_the_kl_term_weighs_tokens_as_the_objective_does(make_grpo):
-    grpo = make_grpo(always(0.5), kl_weight=0.25)
+@pytest.mark.parametrize("objective", ["grpo", "rloo"])
+def test_the_kl_term_weighs_tokens_as_the_objective_does(make_grpo, objective):
+    grpo = make_grpo(always(0.5), kl_weight=0.25, objective=objective, micro_batch_tokens=30)
     [update] = updates(grpo)
     shift(grpo.model)
     expected = 0.0
@@ -319,6 +321,7 @@ def test_the_kl_term_weighs_tokens_as_the_objective_does(make_grpo):
             reference, _ = grpo._logprobs(grpo.reference, batch)
         difference = reference - policy
         expected += 0.25 * float(((difference.exp() - difference - 1) * batch.weight).sum())
+    assert len(update) > 1
     assert backward(grpo, update)["loss"] == pytest.approx(expected, rel=1e-4)  # all advantages are 0
 
 
