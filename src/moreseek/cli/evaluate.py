@@ -25,6 +25,12 @@ def evaluate_model(
     set_threads(None)
     console = Console(stderr=True)
     loaded, tokenizer = load_pair(resolve_model(model), choose_device())
+    room = loaded.config.max_position_embeddings // 2
+    if max_tokens > room:
+        console.print(
+            f"--max-tokens {max_tokens} is more than half of the model's context; using {room}", style="yellow"
+        )
+        max_tokens = room
     source = ProblemSource(source=problems)
     if ":" not in problems:
         source = ProblemSource(source="file", path=problems, settings={"all": True})

@@ -107,7 +107,8 @@ class _Generation:
         self.cache = Cache(self.model.config, self.slots, length, self.model.embed_tokens.weight)
         self.waiting = deque(range(total))
         long = {"dtype": torch.int64, "device": device}
-        self.rows = _Rows(*(torch.zeros(self.slots, **long) for _ in range(4)))
+        request, cached, made, last = torch.zeros(4, self.slots, **long).unbind()
+        self.rows = _Rows(request, cached, made, last)
         self.tokens = torch.zeros(total, params.max_tokens, **long)
         self.logprobs = torch.zeros(total, params.max_tokens, device=device)
         self.uniforms = self._draw(seeds, total).to(device) if params.temperature > 0 else None

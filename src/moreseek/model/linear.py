@@ -17,10 +17,10 @@ class Linear(nn.Linear):
 
     transposed: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if self.transposed is None:
-            return super().forward(x)
-        y = x @ self.transposed
+            return super().forward(input)
+        y = input @ self.transposed
         return y if self.bias is None else y.add_(self.bias)
 
 
