@@ -50,13 +50,6 @@ GRID = {
     "qwen3-yarn": ("qwen3", {"rope_scaling": YARN | {"attention_factor": 1.3}}),
 }
 LARGEST: dict[str, float] = {}
-Q_BIAS = "LatentAttention has a bias on q_proj too, which no file holds (transformers: kv_a_proj alone)"
-
-
-@pytest.fixture
-def _known_defect(request: pytest.FixtureRequest) -> None:
-    if request.node.callspec.params["pair"] == "v3-attention-bias":
-        request.applymarker(pytest.mark.xfail(strict=True, reason=Q_BIAS))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,7 +73,6 @@ def pair(request, make_model, tmp_path_factory):
     return request.param, ours, theirs, written, report
 
 
-@pytest.mark.usefixtures("_known_defect")
 @torch.no_grad()
 def test_logits_equal_transformers_s(pair):
     name, ours, theirs, *_ = pair
@@ -104,7 +96,6 @@ def test_their_save_loads_here_with_the_same_weights(pair):
         assert torch.equal(found[name], tensor), name
 
 
-@pytest.mark.usefixtures("_known_defect")
 def test_our_save_loads_here_with_the_same_weights(pair):
     _, ours, _, written, _ = pair
     again = load_model(written / "ours")

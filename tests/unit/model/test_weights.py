@@ -245,6 +245,7 @@ def test_a_setting_that_changes_the_maths_is_refused_by_name(folder, key, value)
         ({"vocab_size": "many"}, "vocab_size"),
         ({"num_experts_per_tok": 9}, "num_experts_per_tok must not exceed"),
         ({"n_group": 3}, "n_group must divide"),
+        ({"attention_bias": True, "q_lora_rank": None}, "attention_bias needs a q_lora_rank"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(folder, changes, message):
