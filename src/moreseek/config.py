@@ -59,7 +59,7 @@ def apply_override(table: dict[str, Any], assignment: str) -> None:
         elif isinstance(target, dict):
             target = target.setdefault(key, {})
         else:
-            raise InputError(f"--set {assignment}: '{here}' is a value, not a table.")
+            raise InputError(f"--set {assignment}: '{'.'.join(keys[:position])}' is a value, not a table.")
     if not isinstance(target, dict):
         raise InputError(f"--set {assignment}: '{'.'.join(keys[:-1])}' is not a table.")
     target[keys[-1]] = value

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError, RunInUseError
 from moreseek.packages import package_file
+
+STAGE_KEYS = ("name", "method", "status", "fingerprint", "identity")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class StageFolder:
 
     def record(self) -> dict[str, Any]:
         """stage.json, or {} before the stage began. A damaged one is an InputError."""
-        return read_json(self.path / "stage.json") if (self.path / "stage.json").exists() else {}
+        path = self.path / "stage.json"
+        return read_json(path, STAGE_KEYS) if path.exists() else {}
 
     def write_record(self, record: dict[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -62,10 +67,15 @@ class RunLock:
         self.path = folder / ".lock"
 
     def __enter__(self) -> "RunLock":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+", encoding="utf-8")
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise InputError(
+                f"{self.path.parent}: cannot be a run's folder ({error.strerror}). Choose another one with --dir."
+            ) from error
+        try:
+            self._acquire()
         except OSError as error:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"
@@ -79,9 +89,27 @@ class RunLock:
         self._file.flush()
         return self
 
+    def _acquire(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # it may be is_held() of a `moreseek status`, which takes an instant
+            time.sleep(0.1)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     def __exit__(self, *_: object) -> None:
         self._file.truncate(0)
         self._file.close()
+
+    def is_held(self) -> bool:
+        """Whether a process is writing into the folder right now."""
+        if not self.path.is_file():
+            return False
+        with self.path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
 
 def resolve_model(name: str) -> Path:
@@ -113,12 +141,18 @@ def resolve_model(name: str) -> Path:
     raise InputError(f"{run.path}: no finished stage '{wanted}'{did_you_mean(wanted, list(finished))}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read one of the run folder's JSON files."""
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Read one of the run folder's JSON files. Raises InputError where it is damaged or lacks one of the keys."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Remove it to let that stage start again.") from error
+        value = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in value]
+        if missing:
+            raise ValueError(f"no '{missing[0]}' in it")
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}). Remove it: the same `moreseek run` makes it anew."
+        ) from error
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

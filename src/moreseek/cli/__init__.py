@@ -1,7 +1,9 @@
 """The command line. Every command imports what it needs when it runs, so that --help answers at once."""
 
+import errno
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,15 +35,20 @@ def main() -> None:
         _complain(str(error))
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _complain(_system_fault(error))
+        sys.exit(3)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own usage errors carry one; anything else is a defect
             raise
         _complain(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
         sys.exit(2)
+    if code == 130:  # typer answers Ctrl-C with this code and without a word
+        _complain("stopped.")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -53,6 +60,14 @@ def _calm_openmp() -> None:
     """
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _system_fault(error: OSError) -> str:
+    """What the system refused, where, and what to do about it."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full. Whole checkpoints are kept: make room and start the same command again."
+    return f"{where}{error.strerror or error}."
 
 
 def _complain(message: str) -> None:
@@ -85,6 +100,7 @@ def run(
     from moreseek.recipes.recipe import load_recipe
     from moreseek.run_folder import RunFolder
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside a training step too, `kill` is like Ctrl-C
     loaded = load_recipe(recipe, set_ or [], seed)
     folder = RunFolder(directory or Path("runs") / loaded.run.name)
 
@@ -130,7 +146,7 @@ def chat(
     model: Model,
     system: Annotated[str | None, typer.Option(help="system prompt")] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.6,
-    max_tokens: Annotated[int, typer.Option(help="longest answer, thinking included")] = 512,
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest answer, thinking included")] = 512,
     seed: Annotated[int, typer.Option(help="the same seed gives the same answers")] = 0,
 ) -> None:
     """Talk to a model; its thinking is shown dimmed, apart from the answer."""
@@ -143,9 +159,9 @@ def chat(
 def eval_(
     model: Model,
     problems: Annotated[str, typer.Option(help="a .jsonl file, reasoning-gym:TASK, or package.module:function")],
-    k: Annotated[int, typer.Option(help="sampled completions a problem")] = 16,
-    count: Annotated[int, typer.Option(help="how many problems")] = 500,
-    max_tokens: Annotated[int, typer.Option(help="longest completion")] = 256,
+    k: Annotated[int, typer.Option(min=1, help="sampled completions a problem")] = 16,
+    count: Annotated[int, typer.Option(min=1, help="how many problems")] = 500,
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest completion")] = 256,
     temperature: Annotated[float, typer.Option(help="of the sampled completions")] = 1.0,
     system: Annotated[str | None, typer.Option(help="system prompt")] = None,
     prompt_template: Annotated[str, typer.Option(help="{prompt} is replaced by the problem")] = "{prompt}",

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from moreseek.engine.llm import LLM
 from moreseek.engine.sampling import SamplingParams
+from moreseek.errors import InputError
 from moreseek.records import Message
 from moreseek.text.chat import encode_chat, opens_thinking, split_thinking
 
@@ -32,6 +33,7 @@ class Session:
 
 def talk(model: str, system: str | None, temperature: float, max_tokens: int, seed: int) -> None:
     """Read turns from stdin until it ends. On a pipe there is no prompt and no colour."""
+    SamplingParams(temperature=temperature, max_tokens=max_tokens)  # refuses what is out of range before loading
     console = Console(highlight=False, markup=False)
     session = Session(LLM(model), temperature, max_tokens, seed, system)
     if sys.stdin.isatty():
@@ -48,7 +50,16 @@ def talk(model: str, system: str | None, temperature: float, max_tokens: int, se
         if line and not line.startswith("/"):
             session.messages.append(Message(role="user", content=line))
         if session.messages and session.messages[-1].role == "user":
-            _answer(session, console)
+            _try_to_answer(session, console)
+
+
+def _try_to_answer(session: Session, console: Console) -> None:
+    """Answer, or say why not and forget the turn: a turn that is too long must not end the chat."""
+    try:
+        _answer(session, console)
+    except InputError as error:
+        session.messages.pop()
+        console.print(f"{error} /clear begins anew.", style="red")
 
 
 def _command(session: Session, line: str, console: Console) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from moreseek.config import parse
 from moreseek.data.problems import ProblemSource
 from moreseek.engine.sampler import Sampler
 from moreseek.evals.run import evaluate
@@ -35,10 +36,11 @@ def evaluate_model(
     if ":" not in problems:
         source = ProblemSource(source="file", path=problems, settings={"all": True})
         count = min(count, _lines(Path(problems)))
-    settings = EvalSettings(
-        problems=count, k=k, max_completion_tokens=max_tokens, temperature=temperature, seed=seed,
-        system_prompt=system, prompt_template=prompt_template,
-    )  # fmt: skip
+    table = {
+        "problems": count, "k": k, "max_completion_tokens": max_tokens, "temperature": temperature, "seed": seed,
+        "system_prompt": system, "prompt_template": prompt_template,
+    }  # fmt: skip
+    settings = parse(EvalSettings, table, "moreseek eval")
     result = evaluate(Sampler(loaded), tokenizer, source, settings, counter(console, "evaluating"))
     return {"model": model, "source": problems, **result}
 

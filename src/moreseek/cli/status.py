@@ -23,22 +23,24 @@ def describe_runs(path: Path | None) -> list[dict[str, Any]]:
 
 
 def _describe(run: RunFolder) -> dict[str, Any]:
-    record = read_json(run.path / "run.json")
+    record = read_json(run.path / "run.json", ("recipe", "seed", "started_at"))
     begun = {stage.name: stage for stage in run.stages()}
+    alive = run.lock().is_held()
     stages = []
     for settings in record["recipe"]["stage"]:
         name = settings["name"]
-        stages.append(_stage(begun[name], settings) if name in begun else {"name": name, "status": "waiting"})
+        stages.append(_stage(begun[name], settings, alive) if name in begun else {"name": name, "status": "waiting"})
     return {"run": str(run.path), "seed": record["seed"], "started_at": record["started_at"], "stages": stages}
 
 
-def _stage(folder: StageFolder, settings: dict[str, Any]) -> dict[str, Any]:
+def _stage(folder: StageFolder, settings: dict[str, Any], alive: bool) -> dict[str, Any]:
+    """A stage that was begun. One that says it is running in a run that no process holds was interrupted."""
     record = folder.record()
     last = _last_metrics(folder.path / "metrics.jsonl")
     out: dict[str, Any] = {
         "name": folder.name,
         "method": record["method"],
-        "status": record["status"],
+        "status": "interrupted" if record["status"] == "running" and not alive else record["status"],
         "step": record.get("steps", last.get("step", 0)),
         "steps": settings.get("steps", 0),
         "wall_s": record.get("wall_s"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from moreseek.engine.sampling import Completion, SamplingParams
@@ -21,6 +22,8 @@ from moreseek.model.linear import decoding
 from moreseek.model.transformer import Transformer
 
 WORTH_A_COPY = 64  # rows × tokens of a call from which transposed weights pay
+BLOCK = 64  # tokens whose probabilities are summed before one of them is looked for
+MOST_UNIFORM = 1 - 2.0**-50  # times any sum stays below that sum, so that no token of probability 0 is chosen
 OnToken = Callable[[int, int], None]  # (request, token id), after every token: for streaming
 
 
@@ -207,7 +210,7 @@ def choose(logits: Tensor, params: SamplingParams, uniforms: Tensor | None) -> t
     """Pick one token a row. logits: (n, V) fp32, uniforms: (n,) fp64 in [0, 1) → ids (n,), log-probabilities (n,).
 
     Sampling inverts the cumulative distribution with the row's own uniform, which is faster than multinomial and
-    ties a request's text to its seed alone.
+    ties a request's text to its seed alone: first among blocks of tokens, then inside one.
     """
     if params.temperature == 0 or uniforms is None:
         best = logits.max(dim=-1)
@@ -216,11 +219,25 @@ def choose(logits: Tensor, params: SamplingParams, uniforms: Tensor | None) -> t
         logits = logits / params.temperature
     if params.top_k or params.top_p < 1:
         logits = _truncate(logits, params)
-    logprobs = torch.log_softmax(logits, dim=-1)
-    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
-    threshold = uniforms.unsqueeze(1) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, threshold, right=True).clamp_(max=logits.shape[1] - 1)
-    return tokens.squeeze(1), logprobs.gather(1, tokens).squeeze(1)
+    highest = logits.amax(-1, keepdim=True)
+    blocks = (logits - highest).exp_()
+    blocks = F.pad(blocks, (0, -blocks.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))  # (n, V / BLOCK, BLOCK)
+    sums = blocks.sum(-1).double()
+    block, within = _invert(sums, uniforms)
+    chosen = blocks.gather(1, block.view(-1, 1, 1).expand(-1, 1, BLOCK)).squeeze(1)
+    tokens = block * BLOCK + _invert(chosen.double(), within)[0]
+    logprobs = logits.gather(1, tokens.unsqueeze(1)).sub_(highest).squeeze(1) - sums.sum(-1).log().float()
+    return tokens, logprobs
+
+
+def _invert(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row's uniform falls in the cumulative sum of weights: (n, K) → index (n,), the rest in [0, 1)."""
+    cumulative = weights.cumsum(-1)
+    threshold = uniforms.clamp(max=MOST_UNIFORM).unsqueeze(1) * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, threshold, right=True).clamp_(max=weights.shape[1] - 1)  # NaN is beyond
+    weight = weights.gather(1, index)
+    rest = (threshold - cumulative.gather(1, index) + weight) / weight
+    return index.squeeze(1), rest.clamp_(min=0.0).squeeze(1)
 
 
 def _truncate(logits: Tensor, params: SamplingParams) -> Tensor:

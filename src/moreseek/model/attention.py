@@ -115,23 +115,22 @@ class LatentAttention(nn.Module):
         if self.q_rank is not None:
             q = self.q_b_proj(self.q_a_layernorm(q))
         q = q.view(batch, tokens, self.heads, self.nope + self.rope)
-        q_nope, q_rope = q.split([self.nope, self.rope], dim=-1)
-        q_rope = rotate(q_rope, shared.phases)
+        q = rotate(q, shared.phases)  # its last ``rope`` numbers
         k_rope = rotate(k_rope.unsqueeze(2), shared.phases)  # (B, T, 1, rope)
         latent = self.kv_a_layernorm(latent)
         if shared.cache is not None:
             shared.cache.write(0, self.layer, torch.cat([latent, k_rope.squeeze(2)], dim=-1))
             if not shared.cache.fresh:
-                return self.o_proj(self._absorbed(q_nope, q_rope, shared.cache))
+                return self.o_proj(self._absorbed(q, shared.cache))
         kv = self.kv_b_proj(latent).view(batch, tokens, self.heads, self.nope + self.value)
         k_nope, v = kv.split([self.nope, self.value], dim=-1)
-        q = torch.cat([q_nope, q_rope], dim=-1)
         k = torch.cat([k_nope, k_rope.expand(-1, -1, self.heads, -1)], dim=-1)
         return self.o_proj(shared.attend(q, k, v, self.scale).reshape(batch, tokens, -1))
 
-    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, view: CacheView) -> Tensor:
-        """q_nope: (n, T, H, nope), q_rope: (n, T, H, rope) → (n, T, H·value)."""
-        rows, tokens = q_nope.shape[:2]
+    def _absorbed(self, q: Tensor, view: CacheView) -> Tensor:
+        """q: (n, T, H, nope + rope) → (n, T, H·value)."""
+        rows, tokens = q.shape[:2]
+        q_nope, q_rope = q.split([self.nope, self.rope], dim=-1)
         up = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         q_heads = q_nope.permute(2, 0, 1, 3).reshape(self.heads, rows * tokens, self.nope)
         q_latent = torch.bmm(q_heads, up[:, : self.nope]).view(self.heads, rows, tokens, self.rank)

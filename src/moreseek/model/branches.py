@@ -63,5 +63,6 @@ class Branches:
         return torch.cat([top.flatten(0, 1), low.flatten(0, 1)]).unsqueeze(0)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        top, low = x.flatten(0, 1).tensor_split([self.prompts_end])
+        rows = x.flatten(0, 1)
+        top, low = rows.split([self.prompts_end, rows.shape[0] - self.prompts_end])
         return top.unflatten(0, (-1, self.prompt_tokens)), low.unflatten(0, (-1, self.branch_tokens))

@@ -22,10 +22,9 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        rstd = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        rstd = rstd.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        y, rstd = _rms_norm(x, weight, eps)
         ctx.save_for_backward(x, weight, rstd)
-        return (x * rstd.to(x.dtype)).mul_(weight.to(x.dtype))
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -42,6 +41,12 @@ class _RMSNorm(torch.autograd.Function):
         return dx.view(x.shape).to(x.dtype), dw.to(weight.dtype), None
 
 
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    rstd = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    rstd = rstd.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (x * rstd.to(x.dtype)).mul_(weight.to(x.dtype)), rstd
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last dimension; statistics in fp32."""
 
@@ -51,12 +56,12 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # decoding: an autograd function alone would cost as much as the norm
+            return _rms_norm(x, self.weight, self.eps)[0]
         return _RMSNorm.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
 
 
 class _Rotate(torch.autograd.Function):
-    """Multiply the pairs (2i, 2i+1) of the last dimension, read as complex numbers, by unit phases."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor, phases: Tensor) -> Tensor:
         ctx.save_for_backward(phases)
@@ -69,12 +74,22 @@ class _Rotate(torch.autograd.Function):
 
 
 def _rotate(x: Tensor, phases: Tensor) -> Tensor:
+    width = 2 * phases.shape[-1]
+    if width < x.shape[-1]:
+        out = x.clone(memory_format=torch.contiguous_format)
+        out[..., -width:] = _rotate(x[..., -width:], phases)
+        return out
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * phases).flatten(-2).to(x.dtype)
 
 
 def rotate(x: Tensor, phases: Tensor) -> Tensor:
-    """Rotary embedding. x: (B, T, H, D), phases: complex (B or 1, T, 1, D/2)."""
+    """Rotary embedding: the pairs (2i, 2i+1), read as complex numbers, times unit phases.
+
+    x: (B, T, H, D), phases: complex (B or 1, T, 1, R/2), R ≤ D. Only the last R numbers of a head are turned.
+    """
+    if not torch.is_grad_enabled():
+        return _rotate(x, phases)
     return _Rotate.apply(x, phases)  # pyright: ignore[reportReturnType]
 
 

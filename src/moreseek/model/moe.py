@@ -1,6 +1,6 @@
 """DeepSeekMoE: sigmoid router with groups and a routing bias, shared experts, and experts without token dropping."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -139,25 +139,23 @@ class _GroupedSwiGLU(torch.autograd.Function):
 class Experts(nn.Module):
     """All routed experts as two stacked tensors: gate_up (E, 2I, hidden), gate rows first, and down (E, hidden, I)."""
 
+    transposed: tuple[Tensor, Tensor] | None = None  # see linear.py
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         experts, hidden, inner = config.n_routed_experts, config.hidden_size, config.moe_intermediate_size
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, hidden))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner))
 
-    transposed: tuple[Tensor, Tensor] | None = None  # see linear.py
-
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor, counts: list[int]) -> Tensor:
         """x: (N, hidden), weights and chosen: (N, K), counts: tokens an expert → (N, hidden)."""
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        bounds = [0]
-        for count in counts:
-            bounds.append(bounds[-1] + count)
-        rows: Any = _Dispatch.apply(x, order, inverse, chosen.shape[1])
         if self.transposed is not None:
-            return _Combine.apply(self._decode(rows, bounds), weights, order, inverse)  # pyright: ignore[reportReturnType]
+            return self._decode(x, weights, order, inverse, counts)
+        bounds = list(accumulate(counts, initial=0))
+        rows: Any = _Dispatch.apply(x, order, inverse, chosen.shape[1])
         gate_up, down = self.gate_up_proj, self.down_proj
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
@@ -165,19 +163,18 @@ class Experts(nn.Module):
         out: Any = _GroupedSwiGLU.apply(rows, gate_up, down, bounds)
         return _Combine.apply(out, weights, order, inverse)  # pyright: ignore[reportReturnType]
 
-    def _decode(self, rows: Tensor, bounds: list[int]) -> Tensor:
-        """Rows sorted by expert through the transposed weights, without gradient."""
+    def _decode(self, x: Tensor, weights: Tensor, order: Tensor, inverse: Tensor, counts: list[int]) -> Tensor:
+        """Each expert's rows through the transposed weights, without gradient and with few ops."""
         assert self.transposed is not None
         gate_up, down = self.transposed
-        hidden = rows.new_empty(rows.shape[0], gate_up.shape[2])
-        out = torch.empty_like(rows)
-        used = [(expert, low, high) for expert, (low, high) in enumerate(pairwise(bounds)) if low < high]
-        for expert, low, high in used:
-            torch.mm(rows[low:high], gate_up[expert], out=hidden[low:high])
-        activated = activate(hidden)
-        for expert, low, high in used:
-            torch.mm(activated[low:high], down[expert], out=out[low:high])
-        return out
+        rows = x.index_select(0, order // weights.shape[1])
+        hidden, out = rows.new_empty(rows.shape[0], gate_up.shape[2]), torch.empty_like(rows)
+        for part, matrix, target in zip(rows.split(counts), gate_up.unbind(), hidden.split(counts), strict=True):
+            torch.mm(part, matrix, out=target)
+        for part, matrix, target in zip(activate(hidden).split(counts), down.unbind(), out.split(counts), strict=True):
+            torch.mm(part, matrix, out=target)
+        by_token = out.index_select(0, inverse).unflatten(0, weights.shape)  # (N, K, D)
+        return torch.bmm(weights.to(out.dtype).unsqueeze(1), by_token).squeeze(1)
 
 
 class MoE(nn.Module):

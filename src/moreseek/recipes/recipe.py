@@ -96,11 +96,10 @@ class Recipe:
 def load_recipe(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Recipe:
     """Read and check a recipe. Raises InputError for every mistake a person can make in one, with its key."""
     table = read_toml(path)
+    _check_tables(path, table)
     for assignment in overrides:
         apply_override(table, assignment)
-    for key in table:
-        if key not in TABLES:
-            raise InputError(f"{path}: unknown table '{key}'{did_you_mean(key, TABLES)}")
+    _check_tables(path, table)
     if seed is not None:
         table.setdefault("run", {})["seed"] = seed
     table.setdefault("run", {}).setdefault("name", path.stem)
@@ -118,15 +117,27 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), seed: int | None = No
     return recipe
 
 
+def _check_tables(path: Path, table: dict[str, Any]) -> None:
+    """Only known tables, and each in TOML's right form."""
+    stages = table.get("stage", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise InputError(f"{path}: 'stage' is a list of tables: begin each stage with [[stage]].")
+    for key, value in table.items():
+        if key not in TABLES:
+            names = [stage["name"] for stage in stages if isinstance(stage.get("name"), str)]
+            raise InputError(f"{path}: unknown table '{key}'{did_you_mean(key, [*TABLES, *names])}")
+        if key != "stage" and not isinstance(value, dict):
+            raise InputError(f"{path}: '{key}' is a table: begin it with [{key}].")
+
+
 def _stage(table: dict[str, Any], where: str) -> Stage:
     if isinstance(table.get("name"), str):
         where = f"{where} '{table['name']}'"
     method = table.get("method")
-    if method not in METHODS:
-        hint = did_you_mean(str(method), list(METHODS)) if method else f". Known: {', '.join(METHODS)}."
-        raise InputError(
-            f"{where}: " + (f"unknown method '{method}'{hint}" if method else f"key 'method' is missing{hint}")
-        )
+    if method is None:
+        raise InputError(f"{where}: key 'method' is missing. Known: {', '.join(METHODS)}.")
+    if not isinstance(method, str) or method not in METHODS:
+        raise InputError(f"{where}: unknown method '{method}'{did_you_mean(str(method), list(METHODS))}")
     return parse(METHODS[method], table, where)
 
 
@@ -135,6 +146,8 @@ def _optional(settings: type[Any], table: dict[str, Any] | None, where: str) -> 
 
 
 def _check_graph(recipe: Recipe) -> None:
+    if recipe.eval is not None and recipe.problems is None and any(stage.evaluate for stage in recipe.stages):
+        raise InputError(f"{recipe.path}: [eval] needs a [problems] table to draw held-out problems from.")
     seen: list[str] = []
     for stage in recipe.stages:
         if stage.name in seen:

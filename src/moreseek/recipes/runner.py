@@ -14,6 +14,7 @@ from moreseek.evals.report import terminal_table, write_report
 from moreseek.evals.run import evaluate
 from moreseek.machine import describe_machine, versions
 from moreseek.model.transformer import flops_per_token, parameter_counts
+from moreseek.recipes.preflight import check_inputs
 from moreseek.recipes.recipe import Recipe, Stage
 from moreseek.recipes.stages import load_pair, train_stage
 from moreseek.run_folder import RunFolder, StageFolder, read_json, resolve_model, write_json
@@ -35,8 +36,7 @@ class Runner:
 
     def run(self) -> dict[str, Any]:
         """Run the stages and write the report. Returns report.json's content."""
-        if self.only is not None:
-            self.recipe.stage(self.only)
+        stages = self._wanted()
         with self.folder.lock():
             keep_freed_memory()
             threads = set_threads(self.recipe.run.threads)
@@ -44,14 +44,26 @@ class Runner:
             self.precision = choose_precision(self.recipe.run.precision, self.device)
             self.fingerprints = self.recipe.fingerprints()
             self._refuse_changes()
+            check_inputs(self.recipe, [stage for stage, folder in stages if not self._is_done(stage, folder)])
             self._write_run_record(threads)
-            for index, stage in enumerate(self.recipe.stages):
-                self._run_stage(stage, self.folder.stage(index, stage.name))
-                if stage.name == self.only:
-                    break
+            for stage, folder in stages:
+                self._run_stage(stage, folder)
             return self._finish()
 
     # --- before anything is touched ------------------------------------------------------------------------------
+
+    def _wanted(self) -> list[tuple[Stage, StageFolder]]:
+        """The stages to run and their folders: all, or up to and with ``only``."""
+        stages = list(self.recipe.stages)
+        if self.only is not None:
+            stages = stages[: stages.index(self.recipe.stage(self.only)) + 1]
+        return [(stage, self.folder.stage(index, stage.name)) for index, stage in enumerate(stages)]
+
+    def _is_done(self, stage: Stage, folder: StageFolder) -> bool:
+        return folder.record().get("status") == "finished" and not self._wants_evaluation(stage, folder)
+
+    def _wants_evaluation(self, stage: Stage, folder: StageFolder) -> bool:
+        return stage.evaluate and self.recipe.eval is not None and not self._is_evaluated(folder)
 
     def _refuse_changes(self) -> None:
         """Stop before the first step when a begun stage's settings are not the ones it was begun with."""
@@ -98,7 +110,7 @@ class Runner:
             self.console.print(f"[{stage.name}] done before, skipped", markup=False, style="dim")
         else:
             self._train(stage, folder, record)
-        if stage.evaluate and self.recipe.eval is not None and not self._is_evaluated(folder):
+        if self._wants_evaluation(stage, folder):
             model = self._start(stage.start_from) if isinstance(stage, ExamineSettings) else folder.model
             self._evaluate(folder, model)
 
@@ -118,7 +130,6 @@ class Runner:
     def _train(self, stage: PretrainSettings | GRPOSettings, folder: StageFolder, before: dict[str, Any]) -> None:
         started = time.monotonic()
         record = self._begin(stage, before)
-        spent = record["wall_s"]
         folder.write_record(record)
         start = None if stage.start_from is None else self._start(stage.start_from)
         loop = train_stage(self.recipe, stage, folder, start, self.device, self.precision)
@@ -127,7 +138,7 @@ class Runner:
             "status": "finished",
             "finished_at": now(),
             "steps": loop.step,
-            "wall_s": round(spent + time.monotonic() - started, 3),
+            "wall_s": round(loop.resumed_s + time.monotonic() - started, 3),
             "train_s": round(loop.elapsed_s, 3),
             "tokens": loop.tokens,
             "flops": _flops(loop, stage),
@@ -157,8 +168,7 @@ class Runner:
 
     def _evaluate(self, folder: StageFolder, path: Path) -> None:
         assert self.recipe.eval is not None
-        if self.recipe.problems is None:
-            raise InputError(f"{self.recipe.path}: [eval] needs a [problems] table to draw held-out problems from.")
+        assert self.recipe.problems is not None
         started = time.monotonic()
         model, tokenizer = load_pair(path, self.device)
         progress = counter(self.console, f"[{folder.name}] evaluating")

@@ -56,9 +56,14 @@ class GRPO:
         self._measured = _measure(drawn, self.settings) | {"sample_s": times.sample_s, "score_s": times.score_s}
         self._guard_verifiers(drawn)
         rollouts, advantage = self._with_advantages(groups)
+        first = True
         for epoch in range(self.settings.epochs):
             for part in self._minibatches(rollouts, step, epoch):
-                yield self._batches([rollouts[i] for i in part], [advantage[i] for i in part])
+                batches = self._batches([rollouts[i] for i in part], [advantage[i] for i in part])
+                for batch in batches:
+                    batch.on_policy = first
+                yield batches
+                first = False
 
     def _collect(self, step: int, times: RolloutTimes) -> tuple[list[list[Rollout]], list[list[Rollout]]]:
         """The groups to learn from, and all that were drawn. Dynamic sampling draws again for silent groups."""
@@ -122,13 +127,14 @@ class GRPO:
         loss, clipped = policy_loss(
             settings.objective, logprobs, batch.sampler_logprobs, batch.advantage, batch.weight, batch.owner, clip
         )
-        gap = (logprobs.detach() - batch.sampler_logprobs).abs()
         parts = {
             "trained_tokens": float(batch.targets.numel()),
             "entropy": float(entropy.sum()),
             "clipped": float(clipped.sum()),
-            "logprob_gap": float(gap.sum()),
         }
+        if batch.on_policy:
+            gap = (logprobs.detach() - batch.sampler_logprobs).abs()
+            parts |= {"logprob_gap": float(gap.sum()), "compared_tokens": float(batch.targets.numel())}
         if self.reference is not None:
             with torch.no_grad():
                 reference_logprobs, _ = self._logprobs(self.reference, batch)
@@ -149,17 +155,21 @@ class GRPO:
         count = max(1.0, sums.get("trained_tokens", 0.0))
         metrics = dict(self._measured)
         metrics["loss"] = sums.get("loss", 0.0)
-        for key in ("entropy", "clipped", "logprob_gap", "kl"):
+        for key in ("entropy", "clipped", "kl"):
             if key in sums:
                 metrics[key] = sums[key] / count
+        if "logprob_gap" in sums:
+            metrics["logprob_gap"] = sums["logprob_gap"] / max(1.0, sums["compared_tokens"])
         total = time.monotonic() - self._started
         metrics["train_s"] = max(0.0, total - metrics["sample_s"] - metrics["score_s"])
-        self.recent = [*self.recent, metrics["reward"]][-self.settings.stop_window :]
+        if "reward" in metrics:
+            self.recent = [*self.recent, metrics["reward"]][-self.settings.stop_window :]
         return metrics
 
     def headline(self, metrics: dict[str, float]) -> str:
         alarm = " · logprob gap!" if metrics.get("logprob_gap", 0.0) > self.settings.logprob_gap_alarm else ""
-        return f"reward {metrics['reward']:.3f} · length {metrics['completion_tokens']:.1f}{alarm}"
+        reward = f"{metrics['reward']:.3f}" if "reward" in metrics else "unknown"
+        return f"reward {reward} · length {metrics['completion_tokens']:.1f}{alarm}"
 
     def sample(self) -> dict[str, Any] | None:
         if not self._groups:
@@ -172,17 +182,22 @@ class GRPO:
         return goal is not None and len(self.recent) == window and sum(self.recent) / window >= goal
 
     def _guard_verifiers(self, groups: list[list[Rollout]]) -> None:
-        """Stop once verifiers fail more often than allowed: a reward that is often missing trains on luck."""
-        for group in groups:
-            for rollout in group:
-                self._scored += 1
-                self._errors.update(f"{name}: {message}" for name, message in rollout.errors.items())
+        """Stop once verifiers fail more often than allowed: a reward that is often missing trains on luck.
+
+        A step without a single reward stops a run of any age: a verifier that is gone must not cost days of steps
+        that learn nothing before the share of all completions tells.
+        """
+        limit = self.settings.max_verifier_error_share
+        rollouts = [rollout for group in groups for rollout in group]
+        failures = [next(iter(rollout.errors.items())) for rollout in rollouts if rollout.errors]
+        self._scored += len(rollouts)
+        self._errors.update(f"{name}: {message}" for name, message in failures)
         share = sum(self._errors.values()) / max(1, self._scored)
-        if share > self.settings.max_verifier_error_share:
+        if share > limit or (len(failures) == len(rollouts) and limit < 1):
             message, count = self._errors.most_common(1)[0]
             raise FaultError(
                 f"stage {self.settings.name}: verifiers failed on {share:.0%} of {self._scored} completions "
-                f"(limit {self.settings.max_verifier_error_share:.0%}); {count} times: {message}. "
+                f"(limit {limit:.0%}) and on {len(failures)} of the last {len(rollouts)}; {count} times: {message}. "
                 "Mend the verifier and start the same command again: it goes on from the last checkpoint."
             )
 
@@ -220,7 +235,6 @@ def _measure(groups: list[list[Rollout]], settings: GRPOSettings) -> dict[str, f
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
     metrics = {
-        "reward": float(np.mean(rewards)) if rewards else 0.0,
         "completion_tokens": float(np.mean(lengths)),
         "truncated": float(np.mean([rollout.truncated for rollout in rollouts])),
         "groups_without_signal": float(np.mean([not has_signal(group) for group in groups])),
@@ -229,6 +243,8 @@ def _measure(groups: list[list[Rollout]], settings: GRPOSettings) -> dict[str, f
         "rollouts": float(len(rollouts)),
         "tokens": float(sum(lengths) + sum(len(rollout.prompt_ids) for rollout in rollouts)),
     }
+    if rewards:  # an unknown reward is not a reward of 0
+        metrics["reward"] = float(np.mean(rewards))
     for verifier in settings.rubric:
         values = [v for r in rollouts if (v := r.parts.get(verifier.name)) is not None]
         if values:

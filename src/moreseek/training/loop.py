@@ -89,6 +89,7 @@ class Loop:
         self.routers = model.routers()
         self.ema = {n: p.detach().clone() for n, p in model.named_parameters()} if settings.ema_decay else {}
         self.step, self.elapsed_s, self.tokens = 0, 0.0, 0
+        self.resumed_s = 0.0  # of elapsed_s, what earlier processes spent
         self._complete = False
         self._stop = threading.Event()
         self._metrics = MetricsFile(folder / "metrics.jsonl")
@@ -100,7 +101,7 @@ class Loop:
         progress = StageProgress(self.settings.name, self.settings.steps, self.step)
         self._resume(progress.note)
         progress = StageProgress(self.settings.name, self.settings.steps, self.step)
-        with progress, self._signals():
+        with progress, _StopOnSignal(self._stop, progress.note):
             while self.step < self.settings.steps and not self._complete:
                 started = time.monotonic()
                 metrics = self._train_step(self.step + 1)
@@ -113,7 +114,7 @@ class Loop:
                     self._save()
                 if on_step is not None:
                     on_step(self.step)
-                if self._stop.is_set() and not last:
+                if self._stop.is_set():
                     raise StoppedError(f"stopped at step {self.step}; saved. The same command goes on from here.")
         for file in (self._metrics, self._samples, self._tensorboard):
             file.close()
@@ -150,11 +151,7 @@ class Loop:
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.optimizer.clip_norm, foreach=True)
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             self.optimizers.zero_grad()
-            raise FaultError(
-                f"stage {self.settings.name}, step {step}: the loss is {loss}, the gradient norm {float(norm)}. "
-                "The last good checkpoint is kept. A lower learning rate, or precision = 'fp32', usually helps; "
-                "change it with --set and add --accept-changes to go on from there."
-            )
+            raise FaultError(self._diverged(step, f"the loss is {loss}, the gradient norm {float(norm)}"))
         self.optimizers.step(factor)
         if self.ema:
             names = dict(self.model.named_parameters())
@@ -162,6 +159,13 @@ class Loop:
                 list(self.ema.values()), [names[name].detach() for name in self.ema], 1 - (self.settings.ema_decay or 0)
             )
         return float(norm)
+
+    def _diverged(self, step: int, what: str) -> str:
+        return (
+            f"stage {self.settings.name}, step {step}: {what}. The last good checkpoint is kept. "
+            "A lower learning rate, or precision = 'fp32', usually helps; "
+            "change it with --set and add --accept-changes to go on from there."
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == torch.float32:
@@ -181,6 +185,7 @@ class Loop:
     # --- checkpoints -------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        self._refuse_broken_weights()
         tensors = dict(self.optimizers.state())
         tensors |= {f"ema/{name}": tensor for name, tensor in self.ema.items()}
         tensors |= {f"method/{name}": tensor for name, tensor in self.method.tensors().items()}
@@ -193,6 +198,12 @@ class Loop:
             self.folder / "checkpoints", self.step, self._save_model, tensors, state, self.settings.keep_checkpoints
         )
 
+    def _refuse_broken_weights(self) -> None:
+        """A loss is finite one step longer than the weights that give it: such a checkpoint would end every resume."""
+        for name, parameter in self.model.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise FaultError(self._diverged(self.step, f"{name} holds values that are not finite"))
+
     def _save_model(self, folder: Path) -> None:
         save_model(self.model, folder)
         self.tokenizer.save(folder)
@@ -201,6 +212,7 @@ class Loop:
         found = load_latest(self.folder / "checkpoints", note)
         if found is not None:
             self._load(found)
+            self.resumed_s = self.elapsed_s
             note(f"going on after step {self.step}")
         self._metrics.truncate_after(self.step)
         self._samples.truncate_after(self.step)
@@ -227,17 +239,12 @@ class Loop:
             if name in self.ema:
                 parameter.copy_(self.ema[name])
 
-    # --- signals -----------------------------------------------------------------------------------------------
-
-    def _signals(self) -> AbstractContextManager[None]:
-        return _StopOnSignal(self._stop)
-
 
 class _StopOnSignal(AbstractContextManager[None]):
     """SIGINT and SIGTERM finish the step, save and stop; a second one ends at once. Main thread only."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
+    def __init__(self, stop: threading.Event, note: Callable[[str], None]) -> None:
+        self.stop, self.note = stop, note
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -249,6 +256,7 @@ class _StopOnSignal(AbstractContextManager[None]):
         if self.stop.is_set():
             raise KeyboardInterrupt
         self.stop.set()
+        self.note("stopping after this step; once more to stop at once and lose it")
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.previous.items():

@@ -23,7 +23,9 @@ class MetricsFile:
                     kept.append(line)
             except (json.JSONDecodeError, KeyError):
                 break
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        beside = self.path.with_name(f".{self.path.name}.writing")  # a kill in the middle must not lose what was kept
+        beside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        beside.replace(self.path)
 
     def write(self, values: dict[str, Any]) -> None:
         if self._file is None:

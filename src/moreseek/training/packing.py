@@ -1,7 +1,7 @@
 """Lays rollouts out as training batches: packed into rows, or as branches of their prompts, whichever computes less."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class RolloutBatch:
     sampler_logprobs: Tensor  # (M,)
     advantage: Tensor  # (M,)
     weight: Tensor  # (M,)
+    on_policy: bool = field(default=True, init=False)  # False after a step's first update: the policy has moved
 
 
 def pack(

@@ -117,6 +117,19 @@ def test_on_policy_ratios_are_one_and_the_gap_is_tiny(make_grpo):
     assert sums["trained_tokens"] == sum(len(rollout.completion_ids) for rollout in drawn(grpo))
 
 
+def test_the_gap_compares_what_the_sampler_sampled_from_and_not_what_updates_made_of_it(make_grpo):
+    grpo = make_grpo(by_length, epochs=2)
+    sums = {}
+    for update in grpo.updates(1):
+        for batch in update:
+            _, parts = grpo.loss(batch)
+            sums = {key: sums.get(key, 0.0) + parts.get(key, 0.0) for key in sums.keys() | parts.keys()}
+        shift(grpo.model)  # a large step
+    metrics = grpo.step_metrics(sums)
+    assert metrics["clipped"] > 0  # the second epoch is off-policy,
+    assert metrics["logprob_gap"] < 2e-5  # which is not the sampler's fault
+
+
 def test_the_loss_is_that_of_separate_completions(make_grpo):
     """The gradient of −A·log p, a mean over each completion's tokens, then over completions."""
     grpo = make_grpo(by_length, micro_batch_tokens=30)
@@ -267,6 +280,20 @@ def test_too_many_failures_stop_the_run_and_say_which(make_grpo):
         updates(grpo)
 
 
+def test_verifiers_that_are_gone_stop_an_old_run_at_once(make_grpo):
+    """A long past without errors keeps the share low; a step without any reward teaches nothing all the same."""
+    grpo = make_grpo(always(None), max_verifier_error_share=0.5)
+    grpo.load_state({"cursor": 0, "recent": [], "errors": {}, "scored": 1_000_000})
+    with pytest.raises(FaultError, match="on 8 of the last 8"):
+        updates(grpo)
+
+
+def test_a_completion_on_which_two_verifiers_fail_counts_once(make_grpo, verifier):
+    rubric = [{"name": name, "verifier": verifier(always(None))} for name in ("one", "two")]
+    with pytest.raises(FaultError, match="verifiers failed on 100% of 8 completions"):
+        updates(make_grpo(always(1.0), rubric=rubric))
+
+
 @pytest.mark.parametrize("value", [None, math.nan, 2.0, "1"], ids=repr)
 def test_a_value_that_is_no_reward_is_an_error(make_grpo, value):
     grpo = make_grpo(always(value))
@@ -277,7 +304,11 @@ def test_a_value_that_is_no_reward_is_an_error(make_grpo, value):
 def test_a_verifier_that_always_fails_on_a_tolerant_run_makes_no_update(make_grpo):
     grpo = make_grpo(always(None), max_verifier_error_share=1.0)
     assert updates(grpo) == []
-    assert grpo.step_metrics({})["verifier_errors"] == 8
+    metrics = grpo.step_metrics({})
+    assert metrics["verifier_errors"] == 8
+    assert "reward" not in metrics  # an unknown reward is not 0
+    assert "reward unknown" in grpo.headline(metrics)
+    assert grpo.recent == []
 
 
 def test_a_wrong_verifier_is_refused_before_the_first_step(make_grpo):

@@ -1,0 +1,87 @@
+"""What a refusal shows, and what is looked at before the first step."""
+
+from pathlib import Path
+
+import pytest
+
+from moreseek.errors import InputError
+from moreseek.recipes.preflight import check_inputs
+from moreseek.recipes.recipe import Recipe, load_recipe
+from moreseek.recipes.runner import difference
+
+RECIPE = """
+[problems]
+source = "file"
+path = "{folder}/sums.jsonl"
+settings = {{ heldout_path = "{folder}/exam.jsonl" }}
+[eval]
+problems = 2
+[[stage]]
+name = "base"
+method = "pretrain"
+steps = 5
+documents = [{{ source = "file", path = "{folder}/corpus.txt" }}]
+model = {{ hidden_size = 8 }}
+[[stage]]
+name = "zero"
+method = "grpo"
+start_from = "base"
+steps = 3
+"""
+
+
+def problem(number: int) -> str:
+    return f'{{"prompt": "{number}+1=", "answer": "{number + 1}"}}\n'
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    (tmp_path / "sums.jsonl").write_text("".join(map(problem, range(5))))
+    (tmp_path / "exam.jsonl").write_text("".join(map(problem, range(5, 8))))
+    (tmp_path / "corpus.txt").write_text("1+1=2\n")
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE.format(folder=tmp_path))
+    return load_recipe(path)
+
+
+def test_a_sound_recipe_passes(recipe: Recipe) -> None:
+    check_inputs(recipe, recipe.stages)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("corpus.txt", "\n\n", "holds no document"),
+        ("corpus.txt", None, "no such file"),
+        ("sums.jsonl", problem(1) + "{}", r"sums\.jsonl:2: prompt"),
+        ("sums.jsonl", problem(1) + problem(6), "also training problems: '6"),
+        ("exam.jsonl", None, r"exam\.jsonl: no such file"),
+        ("exam.jsonl", problem(7), "2 problems wanted, 1 found"),
+    ],
+)
+def test_a_file_that_a_later_stage_needs_is_read_before_the_first_step(
+    file: str, text: str | None, said: str, recipe: Recipe, tmp_path: Path
+) -> None:
+    (tmp_path / file).unlink()
+    if text is not None:
+        (tmp_path / file).write_text(text)
+    with pytest.raises(InputError, match=said):
+        check_inputs(recipe, recipe.stages)
+
+
+def test_only_the_stages_that_are_still_to_run_are_looked_at(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").unlink()
+    check_inputs(recipe, [recipe.stage("zero")])
+    check_inputs(recipe, [])
+
+
+def test_every_difference_is_shown_old_to_new_with_its_whole_key() -> None:
+    old = {"steps": 4, "optimizer": {"lr": 0.1, "name": "muon"}, "rubric": [{"name": "answer"}], "gone": 1}
+    new = {"steps": 5, "optimizer": {"lr": 0.1, "name": "adamw"}, "rubric": [{"name": "answer"}, {"name": "x"}]}
+    assert difference(old, new) == [
+        "gone: 1 → None",
+        "optimizer.name: muon → adamw",
+        "rubric[1].name: None → x",
+        "steps: 4 → 5",
+    ]
+    assert difference(old, old) == []
