@@ -58,8 +58,19 @@ def _calm_openmp() -> None:
     Threads that wait for one another by spinning are fastest when they have the cores to themselves, and several
     times slower as soon as anything else computes (LOG.md has the figures). A value that the user set is kept.
     """
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
+    if 2 * _others_running() >= (os.cpu_count() or 1):
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _others_running() -> int:
+    """How many other threads compute at this instant (0 where the system does not say).
+
+    Not the load average: that remembers what ended a minute ago, such as the set-up before `make demo`.
+    """
+    try:
+        return int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].split("/")[0]) - 1
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _system_fault(error: OSError) -> str:
