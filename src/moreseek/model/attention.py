@@ -11,6 +11,7 @@ from moreseek.model.config import ModelConfig, rope_type
 from moreseek.model.layers import RMSNorm, rotate, yarn_mscale
 from moreseek.model.linear import Linear
 from moreseek.model.scores import attend
+from moreseek.native.attention import Heads, Layout, attention_latent, attention_q_k_v, attention_qkv
 
 LATENT_EPS = 1e-6  # transformers fixes the eps of the two latent norms, whatever rms_norm_eps is
 
@@ -23,6 +24,7 @@ class Pass:
     mask: Tensor | None = None  # additive (B, 1, T, T), or None for plain causal
     cache: CacheView | None = None
     branches: Branches | None = None  # the tokens lie flat in one row, as it says
+    layout: Layout | None = None  # the same facts for the native kernel, where there is one
     balance_weight: float = 0.0  # alpha of the sequence-wise balance loss; 0 skips it
     balance_losses: list[Tensor] = field(default_factory=list)
 
@@ -52,10 +54,13 @@ class GroupedQueryAttention(nn.Module):
             self.k_norm = RMSNorm(self.width, config.rms_norm_eps)
         self.qk_norm = config.model_type == "qwen3"
         self.scale = self.width**-0.5
+        self.sizes = Heads(self.heads, self.kv_heads, 0, self.width, self.width, self.scale)
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         batch, tokens, _ = x.shape
         qkv = self.qkv_proj(x).view(batch, tokens, self.heads + 2 * self.kv_heads, self.width)
+        if shared.layout is not None:
+            return self.o_proj(self._native(qkv.flatten(0, 1), shared.layout).view(batch, tokens, -1))
         if self.qk_norm:
             q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
             q, k = rotate(self.q_norm(q), shared.phases), rotate(self.k_norm(k), shared.phases)
@@ -68,6 +73,14 @@ class GroupedQueryAttention(nn.Module):
             if not shared.cache.fresh:
                 return self.o_proj(self._decode(q, shared.cache))
         return self.o_proj(shared.attend(q, k, v, self.scale).reshape(batch, tokens, -1))
+
+    def _native(self, qkv: Tensor, layout: Layout) -> Tensor:
+        """qkv: (N, H + 2·Hkv, D), before the rotary embedding → (N, H·D)."""
+        if not self.qk_norm:
+            return attention_qkv(qkv.flatten(1), self.sizes, layout)
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        q, k = self.q_norm(q).flatten(1), self.k_norm(k).flatten(1)
+        return attention_q_k_v(q, k, v.flatten(1), self.sizes, layout)
 
     def _decode(self, q: Tensor, view: CacheView) -> Tensor:
         """Attend to the cache. q: (n, T, H, D) → (n, T, H·D)."""
@@ -108,12 +121,17 @@ class LatentAttention(nn.Module):
         self.kv_b_proj = Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
         self.o_proj = Linear(self.heads * self.value, config.hidden_size, bias=config.attention_bias)
         self.scale = config.qk_head_dim**-0.5 * _mla_scale(config)
+        self.sizes = Heads(self.heads, self.heads, self.nope, self.rope, self.value, self.scale)
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         batch, tokens, _ = x.shape
         q, latent, k_rope = self.qkv_a_proj(x).split([self.first_rows, self.rank, self.rope], dim=-1)
         if self.q_rank is not None:
             q = self.q_b_proj(self.q_a_layernorm(q))
+        if shared.layout is not None:
+            kv = self.kv_b_proj(self.kv_a_layernorm(latent))
+            q, kv, k_rope = q.flatten(0, 1), kv.flatten(0, 1), k_rope.flatten(0, 1)
+            return self.o_proj(attention_latent(q, kv, k_rope, self.sizes, shared.layout).view(batch, tokens, -1))
         q = q.view(batch, tokens, self.heads, self.nope + self.rope)
         q = rotate(q, shared.phases)  # its last ``rope`` numbers
         k_rope = rotate(k_rope.unsqueeze(2), shared.phases)  # (B, T, 1, rope)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from moreseek.model.scores import attend
+from moreseek.native.attention import Layout
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ class Branches:
         of_prompts = torch.arange(self.prompt_tokens, device=device).repeat(self.lengths.numel())
         of_branches = self.lengths[self.parent].unsqueeze(1) + torch.arange(self.branch_tokens, device=device)
         return torch.cat([of_prompts, of_branches.flatten()]).unsqueeze(0)
+
+    def layout(self, phases: Tensor) -> Layout:
+        """The same for the native kernel. phases: complex (1, N, 1, R/2), one a flat row."""
+        prompts, branches, end = self.lengths.numel(), self.parent.numel(), self.prompts_end
+        order = self.parent.argsort(stable=True)  # a stem's branches stand together
+        offset = torch.zeros(prompts + 1, dtype=torch.int64)
+        offset[1:] = torch.bincount(self.parent, minlength=prompts).cumsum(0)
+        return Layout(
+            torch.arange(prompts) * self.prompt_tokens, self.lengths, offset,
+            end + order * self.branch_tokens, torch.full((branches,), self.branch_tokens),
+            torch.arange(end + branches * self.branch_tokens),
+            torch.view_as_real(phases).flatten(0, -3).flatten(1).contiguous(), whole=self.mask is None,
+        )  # fmt: skip
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Like scores.attend, for flat rows: (1, N, H, D) → (1, N, H, Dv)."""

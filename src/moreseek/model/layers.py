@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from moreseek.model.config import ModelConfig, rope_type
+from moreseek.native import ops
+from moreseek.native.bindings import usable
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -56,9 +58,20 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if usable(x, self.weight):
+            return ops.rms_norm(x, self.weight, self.eps)
         if not torch.is_grad_enabled():  # decoding: an autograd function alone would cost as much as the norm
             return _rms_norm(x, self.weight, self.eps)[0]
         return _RMSNorm.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
+
+    def add(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(x + delta, its norm): what a block added to the residual stream, and the next block's input."""
+        if delta is None:
+            return x, self(x)
+        if usable(x, delta, self.weight):
+            return ops.add_rms_norm(x, delta, self.weight, self.eps)
+        x = x + delta
+        return x, self(x)
 
 
 class _Rotate(torch.autograd.Function):

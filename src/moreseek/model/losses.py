@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from moreseek.native import ops
+from moreseek.native.bindings import usable
+
 CHUNK_VALUES = 1 << 20  # logits in one chunk: 4 MB of fp32
 SAVED_VALUES = 1 << 26  # keep probabilities for the backward pass up to 256 MB, recompute them beyond
 
@@ -58,8 +61,11 @@ def cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, denominator: fl
     rows = hidden.reshape(-1, hidden.shape[-1])
     if keep.numel() < flat.numel():
         rows, flat = rows.index_select(0, keep), flat.index_select(0, keep)
+    factor = 1.0 / (denominator if denominator is not None else max(1, keep.numel()))
+    if usable(rows, head):
+        return ops.cross_entropy_sum(rows, head, flat, factor)
     rows, head = _common_dtype(rows, head)
-    scale = torch.tensor(1.0 / (denominator if denominator is not None else max(1, keep.numel())), device=hidden.device)
+    scale = torch.tensor(factor, device=hidden.device)
     return _CrossEntropy.apply(rows, head, flat, scale)  # pyright: ignore[reportReturnType]
 
 
@@ -113,6 +119,8 @@ def token_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, temperature: f
 
     hidden: (N, D), head: (V, D), targets: (N,) int64 → two (N,) fp32 tensors. Call backward at most once.
     """
+    if usable(hidden, head) and hidden.shape[0] * head.shape[0] <= SAVED_VALUES:
+        return ops.token_logprobs(hidden, head, targets, temperature)
     hidden, head = _common_dtype(hidden, head)
     return _TokenLogprobs.apply(hidden, head, targets, temperature)  # pyright: ignore[reportReturnType]
 

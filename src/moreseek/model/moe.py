@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from moreseek.model.attention import Pass
 from moreseek.model.config import ModelConfig
 from moreseek.model.swiglu import MLP, Scratch, Weights, activate, backward_rows, forward_rows
+from moreseek.native import ops
+from moreseek.native.bindings import usable
 
 
 class Router(nn.Module):
@@ -147,9 +149,12 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, hidden))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, inner))
 
-    def forward(self, x: Tensor, weights: Tensor, chosen: Tensor, counts: list[int]) -> Tensor:
-        """x: (N, hidden), weights and chosen: (N, K), counts: tokens an expert → (N, hidden)."""
+    def forward(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """x: (N, hidden), weights and chosen: (N, K) → (N, hidden)."""
+        if self.transposed is None and usable(x, self.gate_up_proj):
+            return ops.experts(x, weights, chosen, self.gate_up_proj, self.down_proj)
         flat = chosen.flatten()
+        counts = torch.bincount(flat, minlength=self.down_proj.shape[0]).tolist()
         order = flat.argsort(stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         if self.transposed is not None:
@@ -193,13 +198,12 @@ class MoE(nn.Module):
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         weights, chosen, scores = self.gate(rows)
-        counts = torch.bincount(chosen.flatten(), minlength=self.gate.experts)
         if self.training and torch.is_grad_enabled():
-            self.gate.load += counts
+            self.gate.load += torch.bincount(chosen.flatten(), minlength=self.gate.experts)
             if shared.balance_weight:
                 loss = balance_loss(scores, self.gate.top_k, x.shape[0])
                 shared.balance_losses.append(shared.balance_weight * loss)
-        out = self.experts(rows, weights, chosen, counts.tolist())
+        out = self.experts(rows, weights, chosen)
         if self.shared_experts is not None:
             out = out + self.shared_experts(rows)
         return out.view_as(x)

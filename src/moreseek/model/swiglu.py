@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moreseek.model.linear import Linear
+from moreseek.native import ops
+from moreseek.native.bindings import usable
 
 CHUNK_VALUES = 1 << 18  # values of one intermediate in a chunk: 1 MB of fp32
 
@@ -109,6 +111,8 @@ class MLP(nn.Module):
         if self.gate_up_proj.transposed is not None:
             return self.down_proj(activate(self.gate_up_proj(x)))
         gate_up, down = self.gate_up_proj.weight, self.down_proj.weight
+        if usable(x, gate_up, down):
+            return ops.swiglu(x, gate_up, down)
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, gate_up, down = x.to(dtype), gate_up.to(dtype), down.to(dtype)

@@ -13,6 +13,8 @@ from moreseek.model.layers import RMSNorm, Rope
 from moreseek.model.linear import Linear
 from moreseek.model.moe import MoE, Router
 from moreseek.model.swiglu import MLP
+from moreseek.native.attention import Layout
+from moreseek.native.bindings import usable
 
 
 class Block(nn.Module):
@@ -26,10 +28,11 @@ class Block(nn.Module):
         self.self_attn = attention(config, layer)
         self.mlp = MoE(config) if moe else MLP(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x: Tensor, shared: Pass) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), shared)
-        h = self.post_attention_layernorm(x)
-        return x + (self.mlp(h, shared) if isinstance(self.mlp, MoE) else self.mlp(h))
+    def forward(self, x: Tensor, delta: Tensor | None, shared: Pass) -> tuple[Tensor, Tensor]:
+        """The residual stream and what the last block adds to it, both (B, T, hidden) → the same after this block."""
+        x, h = self.input_layernorm.add(x, delta)
+        x, h = self.post_attention_layernorm.add(x, self.self_attn(h, shared))
+        return x, self.mlp(h, shared) if isinstance(self.mlp, MoE) else self.mlp(h)
 
 
 class MTP(nn.Module):
@@ -46,7 +49,7 @@ class MTP(nn.Module):
     def forward(self, hidden: Tensor, next_embeddings: Tensor, shared: Pass) -> Tensor:
         """hidden (after the final norm, as serving engines feed it) and next_embeddings: (B, T, hidden)."""
         joined = torch.cat([self.enorm(next_embeddings), self.hnorm(hidden)], dim=-1)  # embedding first on disk too
-        return self.norm(self.block(self.eh_proj(joined), shared))
+        return self.norm.add(*self.block(self.eh_proj(joined), None, shared))[1]
 
 
 class Transformer(nn.Module):
@@ -89,11 +92,17 @@ class Transformer(nn.Module):
         """
         if branches is not None:
             positions = branches.positions
-            return Pass(phases=self.rope(positions, int(positions.max()) + 1), branches=branches)
+            phases = self.rope(positions, int(positions.max()) + 1)
+            layout = branches.layout(phases) if usable(self.embed_tokens.weight) else None
+            return Pass(phases=phases, branches=branches, layout=layout)
         tokens = ids.shape[1]
         phases = self.rope(torch.arange(tokens, device=ids.device).unsqueeze(0), tokens)
-        mask = None if documents is None else document_mask(documents, self._mask_dtype())
-        return Pass(phases=phases, mask=mask, balance_weight=balance_weight)
+        shared = Pass(phases=phases, balance_weight=balance_weight)
+        if usable(self.embed_tokens.weight):
+            shared.layout = rows_layout(*ids.shape, phases, documents)
+        elif documents is not None:
+            shared.mask = document_mask(documents, self._mask_dtype())
+        return shared
 
     def _mask_dtype(self) -> torch.dtype:
         kind = self.device.type
@@ -102,10 +111,13 @@ class Transformer(nn.Module):
     def hidden_states(self, ids: Tensor, documents: Tensor | None = None, shared: Pass | None = None) -> Tensor:
         """ids: (B, T) → the final norm's output (B, T, hidden)."""
         shared = shared or self.start_pass(ids, documents)
-        x = self.embed_tokens(ids)
+        return self._through_layers(ids, shared)
+
+    def _through_layers(self, ids: Tensor, shared: Pass) -> Tensor:
+        x, delta = self.embed_tokens(ids), None
         for layer in self.layers:
-            x = layer(x, shared)
-        return self.norm(x)
+            x, delta = layer(x, delta, shared)
+        return self.norm.add(x, delta)[1]
 
     def mtp_hidden_states(self, hidden: Tensor, ids: Tensor, shared: Pass) -> Tensor:
         """Hidden states that predict token i+2 at position i. The last position has no next token and is noise."""
@@ -115,15 +127,25 @@ class Transformer(nn.Module):
 
     def cached_hidden_states(self, ids: Tensor, view: CacheView) -> Tensor:
         """Like hidden_states for new tokens only. ids: (n, T); the view says what is cached before them."""
-        phases = self.rope(view.positions, view.span)
-        x = self.embed_tokens(ids)
-        shared = Pass(phases=phases, cache=view)
-        for layer in self.layers:
-            x = layer(x, shared)
-        return self.norm(x)
+        return self._through_layers(ids, Pass(phases=self.rope(view.positions, view.span), cache=view))
 
     def routers(self) -> list[Router]:
         return [module for module in self.modules() if isinstance(module, Router)]
+
+
+def rows_layout(rows: int, tokens: int, phases: Tensor, documents: Tensor | None) -> Layout:
+    """A plain batch for the native kernel. phases: complex (1, T, 1, R/2); documents: (B, T), each in one piece."""
+    steps = torch.arange(tokens)
+    first = None
+    if documents is not None:
+        begins = torch.ones_like(documents, dtype=torch.bool)
+        begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+        first = torch.where(begins, steps, 0).cummax(dim=1).values.flatten()
+    nothing = torch.zeros(0, dtype=torch.int64)
+    return Layout(
+        torch.arange(0, rows * tokens, tokens), torch.full((rows,), tokens), torch.zeros(rows + 1, dtype=torch.int64),
+        nothing, nothing, steps.repeat(rows), torch.view_as_real(phases).flatten(0, -3).flatten(1).contiguous(), first,
+    )  # fmt: skip
 
 
 def document_mask(documents: Tensor, dtype: torch.dtype) -> Tensor:

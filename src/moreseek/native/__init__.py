@@ -1,0 +1,1 @@
+"""A few fused C++ kernels for the CPU, built once where there is a compiler; everything works without them."""

@@ -1,0 +1,155 @@
+// Shared by all kernels: vectors, exp, a small matrix product, threads and scratch memory.
+// Plain C++17 with GCC/Clang vector extensions: no intrinsics, so that it builds on any CPU.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+using i64 = int64_t;
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, MAX_VECTORS = 4;
+#elif defined(__AVX__)
+constexpr int LANES = 8, MAX_VECTORS = 2;
+#else
+constexpr int LANES = 4, MAX_VECTORS = 4;
+#endif
+typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+static inline i64 padded(i64 n) { return (n + LANES - 1) / LANES * LANES; }
+
+// exp to about 1 ulp, branch-free so that loops over it vectorise; 0 below -87, NaN stays NaN.
+static inline float fast_exp(float x) {
+    float clamped = x > 88.3f ? 88.3f : x;
+    clamped = clamped < -87.3f ? -87.3f : clamped;
+    float n = __builtin_rintf(clamped * 1.44269504088896341f);
+    float r = clamped - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, 4);
+    return x < -87.3f ? 0.0f : p * scale;
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+// A thread's own buffer number `slot`, at least n floats, kept between calls: no page faults after the first.
+static inline float *scratch(int slot, i64 n) {
+    static thread_local std::vector<float> buffers[12];
+    if ((i64)buffers[slot].size() < n) buffers[slot].resize(n);
+    return buffers[slot].data();
+}
+
+// f(task) for every task, in parallel. Which thread runs a task may change, so f must not share sums between tasks.
+template <class F> static void parallel(i64 tasks, int threads, F f) {
+#ifdef _OPENMP
+    if (threads > 1 && tasks > 1) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+        for (i64 task = 0; task < tasks; task++) f(task);
+        return;
+    }
+#endif
+    for (i64 task = 0; task < tasks; task++) f(task);
+}
+
+// f(part, low, high): the same `parts` contiguous pieces of 0..n whatever thread runs them, so sums are repeatable.
+template <class F> static void parallel_parts(i64 n, int parts, F f) {
+    parallel(parts, parts, [&](i64 part) {
+        i64 low = n * part / parts, high = n * (part + 1) / parts;
+        f((int)part, low, high);
+    });
+}
+
+// How many parts are worth a thread each when every unit of work is `cost` floating-point operations.
+static inline int worth(i64 n, i64 cost, int threads) {
+    i64 parts = n * cost / 20000;
+    parts = parts > threads ? threads : parts;
+    parts = parts > n ? n : parts;
+    return (int)(parts < 1 ? 1 : parts);
+}
+
+template <int R, int V>
+static inline void product_tile(i64 k, const float *a, i64 a_row, i64 a_col, const float *b, i64 ldb, float *c, i64 ldc,
+                                bool add) {
+    Vec sum[R][V];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = add ? *(const Vec *)(c + r * ldc + v * LANES) : Vec{};
+    for (i64 i = 0; i < k; i++) {
+        Vec row[V];
+        for (int v = 0; v < V; v++) row[v] = *(const Vec *)(b + i * ldb + v * LANES);
+        for (int r = 0; r < R; r++) {
+            float x = a[r * a_row + i * a_col];
+            for (int v = 0; v < V; v++) sum[r][v] += x * row[v];
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) *(Vec *)(c + r * ldc + v * LANES) = sum[r][v];
+}
+
+template <int V>
+static void product_columns(i64 m, i64 k, const float *a, i64 a_row, i64 a_col, const float *b, i64 ldb, float *c,
+                            i64 ldc, bool add) {
+    i64 r = 0;
+    for (; r + 6 <= m; r += 6) product_tile<6, V>(k, a + r * a_row, a_row, a_col, b, ldb, c + r * ldc, ldc, add);
+    for (; r + 2 <= m; r += 2) product_tile<2, V>(k, a + r * a_row, a_row, a_col, b, ldb, c + r * ldc, ldc, add);
+    for (; r < m; r++) product_tile<1, V>(k, a + r * a_row, a_row, a_col, b, ldb, c + r * ldc, ldc, add);
+}
+
+// C (m, n) = or += A (m, k) · B (k, n). n is a multiple of LANES; A has any strides, so its transpose is free.
+static inline void product(i64 m, i64 n, i64 k, const float *a, i64 a_row, i64 a_col, const float *b, i64 ldb, float *c,
+                    i64 ldc, bool add) {
+    i64 j = 0;
+    for (; j + MAX_VECTORS * LANES <= n; j += MAX_VECTORS * LANES)
+        product_columns<MAX_VECTORS>(m, k, a, a_row, a_col, b + j, ldb, c + j, ldc, add);
+    if constexpr (MAX_VECTORS > 2)
+        for (; j + 2 * LANES <= n; j += 2 * LANES)
+            product_columns<2>(m, k, a, a_row, a_col, b + j, ldb, c + j, ldc, add);
+    for (; j < n; j += LANES) product_columns<1>(m, k, a, a_row, a_col, b + j, ldb, c + j, ldc, add);
+}
+
+// The BLAS that torch brought along (Fortran sgemm); set once by native_start.
+typedef void (*Sgemm)(const char *, const char *, const int *, const int *, const int *, const float *, const float *,
+                      const int *, const float *, const int *, const float *, float *, const int *);
+extern Sgemm blas_sgemm;
+
+static inline void sgemm(char ta, char tb, i64 m, i64 n, i64 k, const float *a, i64 lda, const float *b, i64 ldb,
+                         float beta, float *c, i64 ldc) {
+    int mi = (int)m, ni = (int)n, ki = (int)k, la = (int)lda, lb = (int)ldb, lc = (int)ldc;
+    float one = 1.0f;
+    if (m == 0 || n == 0) return;
+    blas_sgemm(&ta, &tb, &mi, &ni, &ki, &one, a, &la, b, &lb, &beta, c, &lc);
+}
+// Row-major: C (m, n) = A (m, k) · B (n, k)ᵀ, A (m, k) · B (k, n), A (k, m)ᵀ · B (k, n), each + beta · C.
+static inline void gemm_nt(i64 m, i64 n, i64 k, const float *a, i64 lda, const float *b, i64 ldb, float beta, float *c,
+                           i64 ldc) {
+    sgemm('T', 'N', n, m, k, b, ldb, a, lda, beta, c, ldc);
+}
+static inline void gemm_nn(i64 m, i64 n, i64 k, const float *a, i64 lda, const float *b, i64 ldb, float beta, float *c,
+                           i64 ldc) {
+    sgemm('N', 'N', n, m, k, b, ldb, a, lda, beta, c, ldc);
+}
+static inline void gemm_tn(i64 m, i64 n, i64 k, const float *a, i64 lda, const float *b, i64 ldb, float beta, float *c,
+                           i64 ldc) {
+    sgemm('N', 'T', n, m, k, b, ldb, a, lda, beta, c, ldc);
+}
+
+// target += the partial sums of parts 1.., which stand one after another behind `partial`.
+static inline void add_partials(float *target, const float *partial, i64 n, int parts, int threads) {
+    parallel_parts(n, worth(n, parts, threads), [&](int, i64 low, i64 high) {
+        for (int part = 1; part < parts; part++) {
+            const float *from = partial + (part - 1) * n;
+            for (i64 i = low; i < high; i++) target[i] += from[i];
+        }
+    });
+}
