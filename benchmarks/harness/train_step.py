@@ -16,7 +16,7 @@ import torch
 from moreseek.model.losses import cross_entropy
 from moreseek.model.transformer import Transformer, flops_per_token
 from moreseek.model.weights import load_model
-from moreseek.training.device import keep_freed_memory
+from moreseek.training.device import calm_collector, keep_freed_memory
 from moreseek.training.optimizer import Optimizers
 from moreseek.training.settings import OptimizerSettings
 
@@ -55,6 +55,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(args.seed)
     shape = (args.steps + 1, args.batch, args.sequence)
     batches = torch.randint(0, model.config.vocab_size, shape, generator=generator)
+    calm_collector()  # as the loop does
     wall, cpu, losses = [], [], []
     for ids in batches:
         targets = torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], -100)], dim=1)

@@ -65,23 +65,23 @@ class _Attention(torch.autograd.Function):
         out, lse = make((rows, heads.heads * heads.value)), make((rows, heads.heads))
         args = _arguments(heads, layout, tensors, out, lse)
         kernels().native_attention(byref(args), torch.get_num_threads())
-        ctx.save_for_backward(*tensors, out, lse)
+        ctx.save_for_backward(*tensors, lse)
         ctx.heads, ctx.layout = heads, layout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        *tensors, out, lse = ctx.saved_tensors
+        *tensors, lse = ctx.saved_tensors
         heads: Heads = ctx.heads
         grad = grads[0].contiguous()
-        args = _arguments(heads, ctx.layout, tensors, out, lse)
-        make = out.new_empty if ctx.layout.whole else out.new_zeros
+        args = _arguments(heads, ctx.layout, tensors, None, lse)
+        make = grad.new_empty if ctx.layout.whole else grad.new_zeros
         targets = [make(tensor.shape) for tensor in tensors]
         args.grad = grad.data_ptr()
         for name, (target, offset, _) in _parts(heads, targets).items():
             setattr(args, f"d{name}", target.data_ptr() + 4 * offset)
             setattr(args, f"d{name}_row", target.stride(0))
-        rows, room = out.shape[0], None
+        rows, room = grad.shape[0], None
         if args.k_rope_head == 0 and heads.rope:
             room = make((rows, heads.kv_heads * heads.rope))
         address = None if room is None else room.data_ptr()
@@ -105,7 +105,7 @@ def _parts(heads: Heads, tensors: list[Tensor] | tuple[Tensor, ...]) -> dict[str
 
 
 def _arguments(
-    heads: Heads, layout: Layout, tensors: list[Tensor] | tuple[Tensor, ...], out: Tensor, lse: Tensor
+    heads: Heads, layout: Layout, tensors: list[Tensor] | tuple[Tensor, ...], out: Tensor | None, lse: Tensor
 ) -> AttentionArgs:
     args = AttentionArgs(
         phases=layout.phases.data_ptr(), position=layout.position.data_ptr(),
@@ -114,7 +114,7 @@ def _arguments(
         scale=heads.scale, stem_start=layout.stem_start.data_ptr(), stem_length=layout.stem_length.data_ptr(),
         branch_offset=layout.branch_offset.data_ptr(), branch_start=layout.branch_start.data_ptr(),
         branch_length=layout.branch_length.data_ptr(), groups=layout.stem_start.numel(),
-        out=out.data_ptr(), lse=lse.data_ptr(),
+        out=None if out is None else out.data_ptr(), lse=lse.data_ptr(),
     )  # fmt: skip
     for name, (tensor, offset, step) in _parts(heads, tensors).items():
         setattr(args, name, tensor.data_ptr() + 4 * offset)

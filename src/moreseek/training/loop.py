@@ -18,6 +18,7 @@ from moreseek.model.transformer import Transformer
 from moreseek.model.weights import save_model
 from moreseek.text.tokenizer import Tokenizer
 from moreseek.training.checkpoint import Checkpoint, load_latest, save_checkpoint
+from moreseek.training.device import calm_collector
 from moreseek.training.metrics import MetricsFile, TensorBoard
 from moreseek.training.optimizer import Optimizers, lr_factor
 from moreseek.training.progress import StageProgress
@@ -101,6 +102,7 @@ class Loop:
         progress = StageProgress(self.settings.name, self.settings.steps, self.step)
         self._resume(progress.note)
         progress = StageProgress(self.settings.name, self.settings.steps, self.step)
+        calm_collector()
         with progress, _StopOnSignal(self._stop, progress.note):
             while self.step < self.settings.steps and not self._complete:
                 started = time.monotonic()

@@ -112,10 +112,25 @@ static inline Span span_of(const Attention &a, bool stem, i64 start, i64 low, i6
     return {low, high, from / LANES * LANES, before + high};
 }
 
+// One row of scores sees the keys from..last. Whole vectors around them are r.from..r.until: what is hidden there
+// becomes −inf, what lies outside 0.
+struct Row {
+    i64 from, until;
+};
+
+static inline Row hide(float *p, i64 from, i64 last, i64 keys) {
+    Row r = {from / LANES * LANES, padded(last + 1)};
+    for (i64 j = 0; j < r.from; j++) p[j] = 0.0f;
+    for (i64 j = r.from; j < from; j++) p[j] = -INFINITY;
+    for (i64 j = last + 1; j < r.until; j++) p[j] = -INFINITY;
+    for (i64 j = r.until; j < keys; j++) p[j] = 0.0f;
+    return r;
+}
+
 static void forward_run(const Attention &a, const Keys &s, i64 kv_head, bool stem, i64 start, i64 count, i64 before) {
     i64 group = a.heads / a.kv_heads;
     float *q = scratch(8, BLOCK * s.width), *scores = scratch(9, BLOCK * s.room);
-    float *mixed = scratch(10, BLOCK * s.value_width);
+    float *mixed = scratch(10, BLOCK * s.value_width), factor[BLOCK];
     for (i64 low = 0; low < count; low += BLOCK) {
         Span w = span_of(a, stem, start, low, low + BLOCK < count ? low + BLOCK : count, before);
         i64 rows = w.high - w.low, keys = padded(w.until - w.from);
@@ -125,24 +140,31 @@ static void forward_run(const Attention &a, const Keys &s, i64 kv_head, bool ste
             for (i64 t = 0; t < rows; t++) {
                 i64 token = start + low + t, last = before + low + t - w.from;
                 i64 from = stem && a.first ? a.first[token] - w.from : 0;
-                float *p = scores + t * keys, highest = p[from], sum = 0.0f;
-#pragma omp simd reduction(max : highest)
-                for (i64 j = from; j <= last; j++) highest = p[j] > highest ? p[j] : highest;
-                for (i64 j = 0; j < from; j++) p[j] = 0.0f;
-#pragma omp simd reduction(+ : sum)
-                for (i64 j = from; j <= last; j++) {
-                    p[j] = fast_exp(p[j] - highest);
-                    sum += p[j];
+                float *p = scores + t * keys;
+                Row r = hide(p, from, last, keys);
+                Vec most = *(Vec *)(p + r.from);
+                for (i64 j = r.from + LANES; j < r.until; j += LANES) {
+                    Vec x = *(Vec *)(p + j);
+                    most = x > most ? x : most;
                 }
-                for (i64 j = last + 1; j < keys; j++) p[j] = 0.0f;
+                float highest = most[0];
+                for (int i = 1; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
+                Vec sums{};
+                for (i64 j = r.from; j < r.until; j += LANES) {
+                    Vec e = fast_exp(*(Vec *)(p + j) - highest);
+                    *(Vec *)(p + j) = e;
+                    sums += e;
+                }
+                float sum = sum_of(sums);
                 a.lse[token * a.heads + head] = highest + std::log(sum);
-                float scale = 1.0f / sum;
-                for (i64 j = from; j <= last; j++) p[j] *= scale;
+                factor[t] = 1.0f / sum;
             }
             product(rows, s.value_width, w.until - w.from, scores, keys, 1, s.v + w.from * s.value_width,
                     s.value_width, mixed, s.value_width, false);
-            for (i64 t = 0; t < rows; t++)
-                memcpy(a.out + ((start + low + t) * a.heads + head) * a.value, mixed + t * s.value_width, a.value * 4);
+            for (i64 t = 0; t < rows; t++) {
+                float *to = a.out + ((start + low + t) * a.heads + head) * a.value;
+                for (i64 i = 0; i < a.value; i++) to[i] = mixed[t * s.value_width + i] * factor[t];
+            }
         }
     }
 }
@@ -163,16 +185,19 @@ static void backward_run(const Attention &a, const Keys &s, i64 kv_head, bool st
             for (i64 t = 0; t < rows; t++) {
                 i64 token = start + low + t, last = before + low + t - w.from;
                 i64 from = stem && a.first ? a.first[token] - w.from : 0;
-                float *pr = p + t * keys, *dr = ds + t * keys, lse = a.lse[token * a.heads + head], delta = 0.0f;
-                const float *out = a.out + (token * a.heads + head) * a.value, *g = grad + t * s.value_width;
-#pragma omp simd reduction(+ : delta)
-                for (i64 i = 0; i < a.value; i++) delta += out[i] * g[i];
-                for (i64 j = 0; j < from; j++) pr[j] = dr[j] = 0.0f;
-                for (i64 j = from; j <= last; j++) {
-                    pr[j] = fast_exp(pr[j] - lse);
-                    dr[j] = pr[j] * (dr[j] - delta);
+                float *pr = p + t * keys, *dr = ds + t * keys, lse = a.lse[token * a.heads + head];
+                Row r = hide(pr, from, last, keys);
+                Vec deltas{};
+                for (i64 j = r.from; j < r.until; j += LANES) {
+                    Vec e = fast_exp(*(Vec *)(pr + j) - lse);
+                    *(Vec *)(pr + j) = e;
+                    deltas += e * *(Vec *)(dr + j);
                 }
-                for (i64 j = last + 1; j < keys; j++) pr[j] = dr[j] = 0.0f;
+                float delta = sum_of(deltas);
+                for (i64 j = 0; j < r.from; j++) dr[j] = 0.0f;
+                for (i64 j = r.from; j < r.until; j += LANES)
+                    *(Vec *)(dr + j) = *(Vec *)(pr + j) * (*(Vec *)(dr + j) - delta);
+                for (i64 j = r.until; j < keys; j++) dr[j] = 0.0f;
             }
             i64 seen = w.until - w.from;
             product(seen, s.value_width, rows, p, 1, keys, grad, s.value_width, s.dv + w.from * s.value_width,

@@ -42,6 +42,33 @@ static inline float fast_exp(float x) {
     return x < -87.3f ? 0.0f : p * scale;
 }
 
+// The same for a whole vector, for rows whose length is a multiple of LANES: no slow last elements.
+static inline Vec fast_exp(Vec x) {
+    typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
+    Vec clamped = x > 88.3f ? Vec{} + 88.3f : x;
+    clamped = clamped < -87.3f ? Vec{} - 87.3f : clamped;
+    Vec n = (clamped * 1.44269504088896341f + 12582912.0f) - 12582912.0f; // to the nearest integer
+    Vec r = clamped - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    Vec p = Vec{} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    Ints bits = (__builtin_convertvector(n, Ints) + 127) << 23;
+    Vec scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return x < -87.3f ? Vec{} : p * scale;
+}
+
+static inline float sum_of(Vec x) {
+    float total = 0.0f;
+    for (int i = 0; i < LANES; i++) total += x[i];
+    return total;
+}
+
 static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 // A thread's own buffer number `slot`, at least n floats, kept between calls: no page faults after the first.
