@@ -20,6 +20,8 @@ from moreseek.errors import InputError
 from moreseek.model.cache import Cache, CacheView
 from moreseek.model.linear import decoding
 from moreseek.model.transformer import Transformer
+from moreseek.native.bindings import usable
+from moreseek.native.decode import choose_tokens
 
 WORTH_A_COPY = 64  # rows × tokens of a call from which transposed weights pay
 BLOCK = 64  # tokens whose probabilities are summed before one of them is looked for
@@ -212,13 +214,18 @@ def choose(logits: Tensor, params: SamplingParams, uniforms: Tensor | None) -> t
     Sampling inverts the cumulative distribution with the row's own uniform, which is faster than multinomial and
     ties a request's text to its seed alone: first among blocks of tokens, then inside one.
     """
+    native = usable(logits)
     if params.temperature == 0 or uniforms is None:
+        if native:
+            return choose_tokens(logits, None, 1.0)
         best = logits.max(dim=-1)
         return best.indices, best.values - logits.logsumexp(-1)
     if params.temperature != 1.0:
         logits = logits / params.temperature
     if params.top_k or params.top_p < 1:
         logits = _truncate(logits, params)
+    if native:
+        return choose_tokens(logits, uniforms, 1.0)
     highest = logits.amax(-1, keepdim=True)
     blocks = (logits - highest).exp_()
     blocks = F.pad(blocks, (0, -blocks.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))  # (n, V / BLOCK, BLOCK)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -52,13 +54,29 @@ class CacheView:
         self.fresh = longest_start == 0
         steps = torch.arange(tokens, device=start.device)
         self.positions = start.unsqueeze(1) + steps  # (n, T)
-        self.row_index = torch.arange(first_row, first_row + self.count, device=start.device).unsqueeze(1)
-        self.mask: Tensor | None = None
-        if not self.fresh:
-            keys = torch.arange(self.span, device=start.device)
-            hidden = keys > self.positions.unsqueeze(-1)  # (n, T, span)
-            self.mask = torch.zeros(hidden.shape, dtype=cache.tensors[0].dtype, device=start.device)
-            self.mask.masked_fill_(hidden, float("-inf"))
+        self.start = start
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """Additive (n, T, span): what each new token may not see."""
+        keys = torch.arange(self.span, device=self.start.device)
+        hidden = keys > self.positions.unsqueeze(-1)
+        mask = torch.zeros(hidden.shape, dtype=self.cache.tensors[0].dtype, device=self.start.device)
+        return mask.masked_fill_(hidden, float("-inf"))
+
+    @cached_property
+    def row_index(self) -> Tensor:
+        """(n, 1): the rows of the cache."""
+        return torch.arange(self.first_row, self.first_row + self.count, device=self.start.device).unsqueeze(1)
+
+    @property
+    def one_each(self) -> bool:
+        """Whether every row adds one token to what it has: plain decoding."""
+        return self.tokens == 1 and not self.fresh
+
+    def rows(self, which: int, layer: int) -> Tensor:
+        """This view's rows of one layer's cache, whole: a view (n, …)."""
+        return self.cache.tensors[which][layer, self.first_row : self.first_row + self.count]
 
     def write(self, which: int, layer: int, values: Tensor) -> None:
         """values: (n, T, width) for the latent, (n, T, heads, width) for keys and values."""

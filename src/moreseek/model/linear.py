@@ -41,3 +41,4 @@ def decoding(model: nn.Module, copies: bool) -> Iterator[None]:
         finally:
             for layer in layers:
                 layer.__dict__.pop("transposed", None)
+                layer.__dict__.pop("up_v", None)

@@ -11,6 +11,7 @@ from moreseek.model.config import ModelConfig
 from moreseek.model.swiglu import MLP, Scratch, Weights, activate, backward_rows, forward_rows
 from moreseek.native import ops
 from moreseek.native.bindings import usable
+from moreseek.native.decode import decode_experts, decode_router
 
 
 class Router(nn.Module):
@@ -40,6 +41,10 @@ class Router(nn.Module):
             if self.normalise:
                 weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
         return weights * self.scaling, chosen, scores
+
+    def decode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The first two of forward's results, by the native kernel: few rows, one group, no gradient."""
+        return decode_router(x, self.weight, self.bias, self.top_k, self.normalise, self.scaling)
 
     def _choose(self, biased: Tensor) -> Tensor:
         if self.groups > 1:
@@ -153,6 +158,8 @@ class Experts(nn.Module):
         """x: (N, hidden), weights and chosen: (N, K) → (N, hidden)."""
         if self.transposed is None and usable(x, self.gate_up_proj):
             return ops.experts(x, weights, chosen, self.gate_up_proj, self.down_proj)
+        if self.transposed is not None and usable(x, *self.transposed):
+            return decode_experts(x, weights, chosen, *self.transposed)
         flat = chosen.flatten()
         counts = torch.bincount(flat, minlength=self.down_proj.shape[0]).tolist()
         order = flat.argsort(stable=True)
@@ -197,6 +204,9 @@ class MoE(nn.Module):
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
+        if self.experts.transposed is not None and usable(x) and self.gate.groups == 1:
+            out = self.experts(rows, *self.gate.decode(rows))
+            return (out if self.shared_experts is None else out.add_(self.shared_experts(rows))).view_as(x)
         weights, chosen, scores = self.gate(rows)
         if self.training and torch.is_grad_enabled():
             self.gate.load += torch.bincount(chosen.flatten(), minlength=self.gate.experts)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from moreseek.model.linear import Linear
 from moreseek.native import ops
 from moreseek.native.bindings import usable
+from moreseek.native.decode import decode_swiglu
 
 CHUNK_VALUES = 1 << 18  # values of one intermediate in a chunk: 1 MB of fp32
 
@@ -108,7 +109,9 @@ class MLP(nn.Module):
         self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.gate_up_proj.transposed is not None:
+        if self.gate_up_proj.transposed is not None and self.down_proj.transposed is not None:
+            if usable(x, self.gate_up_proj.transposed):
+                return decode_swiglu(x, self.gate_up_proj.transposed, self.down_proj.transposed)
             return self.down_proj(activate(self.gate_up_proj(x)))
         gate_up, down = self.gate_up_proj.weight, self.down_proj.weight
         if usable(x, gate_up, down):

@@ -41,6 +41,12 @@ SIGNATURES = {
     "native_cross_entropy": (P, P, P, P, P, N, N, N, T),
     "native_token_logprobs": (P, P, P, P, P, P, N, N, N, F, T),
     "native_token_logprobs_backward": (P, P, P, P, P, P, P, N, N, N, F, T),
+    "native_decode_grouped": (P, N, P, N, P, N, P, P, P, P, P, N, N, N, N, N, F, T),
+    "native_decode_latent": (P, N, P, P, N, P, P, P, P, P, P, N, N, N, N, N, N, N, F, T),
+    "native_decode_swiglu": (P, P, P, P, N, N, N, T),
+    "native_decode_experts": (P, P, P, P, P, P, N, N, N, N, N, T),
+    "native_decode_router": (P, P, P, P, P, N, N, N, N, T, F),
+    "native_choose": (P, P, P, P, N, N, F, T),
     "native_attention": (POINTER(AttentionArgs), T),
     "native_attention_backward": (POINTER(AttentionArgs), P, N, T),
 }
@@ -68,6 +74,12 @@ def _sgemm_address() -> int | None:
         except (OSError, AttributeError):
             continue
     raise Unavailable("this build of torch shows no sgemm_ to call")
+
+
+@lru_cache
+def lanes() -> int:
+    """Floats in one vector of this build."""
+    return int(kernels().native_start(_sgemm_address()))
 
 
 @lru_cache

@@ -69,6 +69,35 @@ static inline float sum_of(Vec x) {
     return total;
 }
 
+// Lane i of the result is the sum of a[i]'s lanes: neighbours are added, vector by vector, until one is left.
+static inline Vec sums_of(Vec *a) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define MORESEEK_SHUFFLES
+#endif
+#endif
+#ifdef MORESEEK_SHUFFLES
+    for (int count = LANES / 2; count; count /= 2)
+        for (int i = 0; i < count; i++) {
+            Vec x = a[2 * i], y = a[2 * i + 1];
+#if defined(__AVX512F__)
+            a[i] = __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+                   __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif defined(__AVX__)
+            a[i] = __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14) +
+                   __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+            a[i] = __builtin_shufflevector(x, y, 0, 2, 4, 6) + __builtin_shufflevector(x, y, 1, 3, 5, 7);
+#endif
+        }
+    return a[0];
+#else
+    Vec out{};
+    for (int i = 0; i < LANES; i++) out[i] = sum_of(a[i]);
+    return out;
+#endif
+}
+
 static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 // A thread's own buffer number `slot`, at least n floats, kept between calls: no page faults after the first.
