@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
+    "arena": "moreseek.arena",
     "load_model": "moreseek.model.weights",
     "save_model": "moreseek.model.weights",
     "LLM": "moreseek.engine.llm",

@@ -1,0 +1,278 @@
+"""Ratings from blind votes: Bradley–Terry with intervals that know about voters and prompts, and tied ranks.
+
+    import moreseek
+    ratings = moreseek.arena.ratings.bradley_terry({"a": [...], "b": [...], "outcome": [...]})
+
+docs/arena.md has the formulas and their sources.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from moreseek.arena import significance
+from moreseek.arena.cells import Cells, count_cells
+from moreseek.arena.connectivity import components, describe
+from moreseek.arena.covariance import cluster_count, clustered, model_based, sandwich
+from moreseek.arena.fit import Fit, fit, side_is_known
+from moreseek.arena.votes import A_WINS, B_WINS, as_votes
+from moreseek.config import did_you_mean
+from moreseek.errors import FaultError, InputError
+
+SCALE, BASE, INITIAL = 400.0, 10.0, 1000.0
+POINTS = SCALE / math.log(BASE)
+"""Rating points of one natural log-odd: 173.7178."""
+MIN_VOTES = 30
+"""Below so many battles a contestant is provisional: it gets a rating and an interval, but no rank."""
+FEW_CLUSTERS = 30
+Interval = Literal["sandwich", "model"]
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """M strengths with mean zero, how sure they are, and everything a board shows of them."""
+
+    names: tuple[str, ...]
+    theta: np.ndarray  # (M,) natural log-odds
+    covariance: np.ndarray  # (M, M) of theta
+    cells: Cells
+    fitted: Fit
+    component: np.ndarray  # (M,) from 1
+    clusters: dict[str, int]  # by what the intervals are clustered, and how many clusters each has
+    level: float = 0.95
+    min_votes: int = MIN_VOTES
+    side: tuple[float, float] | None = None  # what the left place is worth and its standard error, log-odds
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the intervals: few clusters know little of their own spread."""
+        return min((count - 1 for count in self.clusters.values()), default=math.inf)
+
+    @property
+    def critical(self) -> float:
+        """Standard errors on each side of an interval: Student's with few clusters, else 1.96."""
+        return significance.critical(self.level, self.df)
+
+    @property
+    def rating(self) -> np.ndarray:
+        """(M,) in points, mean 1000."""
+        return INITIAL + POINTS * self.theta
+
+    @cached_property
+    def se(self) -> np.ndarray:
+        """(M,) standard errors in points."""
+        return POINTS * np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+
+    @property
+    def ci_low(self) -> np.ndarray:
+        """(M,) in points."""
+        return self.rating - self.critical * self.se
+
+    @property
+    def ci_high(self) -> np.ndarray:
+        """(M,) in points."""
+        return self.rating + self.critical * self.se
+
+    @cached_property
+    def battles(self) -> np.ndarray:
+        """(M,) battles of each."""
+        return self.cells.per_contestant(self.cells.battles)
+
+    @cached_property
+    def wins(self) -> np.ndarray:
+        """(M,) battles won outright."""
+        return self.cells.per_contestant(self.cells.counts[:, A_WINS], self.cells.counts[:, B_WINS])
+
+    @cached_property
+    def ties(self) -> np.ndarray:
+        """(M,) battles tied, both_bad included."""
+        return self.cells.per_contestant(self.cells.counts[:, 2:].sum(axis=1))
+
+    @cached_property
+    def provisional(self) -> np.ndarray:
+        """(M,) whether there were too few battles for a rank."""
+        return self.battles < self.min_votes
+
+    @cached_property
+    def better(self) -> np.ndarray:
+        """(M, M) i is significantly better than j: Holm over all pairs that have ranks."""
+        ranked = np.flatnonzero(~self.provisional)
+        out = np.zeros((len(self.names), len(self.names)), bool)
+        inner = significance.better_than(
+            self.theta[ranked], self.covariance[np.ix_(ranked, ranked)], self.level, self.df
+        )
+        out[np.ix_(ranked, ranked)] = inner
+        return out
+
+    @cached_property
+    def ranks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rank, best and worst possible rank, (M,) each; 0 for the provisional.
+
+        The rank is 1 + the number of those whose interval lies wholly above. The range comes from Holm's corrected
+        differences, and holds for all contestants at once.
+        """
+        ranked = np.flatnonzero(~self.provisional)
+        out = np.zeros((3, len(self.names)), np.int64)
+        rank = significance.tied_ranks(self.ci_low[ranked], self.ci_high[ranked])
+        low, high = significance.rank_ranges(self.better[np.ix_(ranked, ranked)])
+        out[:, ranked] = rank, np.minimum(low, rank), np.maximum(high, rank)
+        return out[0], out[1], out[2]
+
+    @property
+    def rank(self) -> np.ndarray:
+        """(M,) tied ranks; 0 for the provisional."""
+        return self.ranks[0]
+
+    def place(self, name: str) -> int:
+        """Where a contestant stands in the arrays. Raises InputError with the nearest name."""
+        if name not in self.names:
+            raise InputError(f"no contestant '{name}'{did_you_mean(name, self.names)}")
+        return self.names.index(name)
+
+    def difference(self, a: str, b: str) -> dict[str, float]:
+        """How much better a is than b, in points: value, se, ci_low, ci_high, p (two-sided, not corrected)."""
+        i, j = self.place(a), self.place(b)
+        V = self.covariance
+        value = POINTS * float(self.theta[i] - self.theta[j])
+        se = POINTS * math.sqrt(max(0.0, float(V[i, i] + V[j, j] - V[i, j] - V[j, i])))
+        p = float(significance.two_sided_p(np.array([value / se]), self.df)[0]) if se > 0 else 1.0
+        reach = self.critical * se
+        return {"value": value, "se": se, "ci_low": value - reach, "ci_high": value + reach, "p": p}
+
+    def win_chance(self) -> np.ndarray:
+        """(M, M) expected score of i against j, ties counted half."""
+        return 1.0 / (1.0 + np.exp(self.theta[None, :] - self.theta[:, None]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a contestant in the form of the leaderboard's JSON, best first."""
+        low, high = self.ci_low, self.ci_high
+        rank, rank_low, rank_high = self.ranks
+        return [
+            {
+                "name": self.names[i], "rating": float(self.rating[i]), "ci_low": float(low[i]),
+                "ci_high": float(high[i]), "se": float(self.se[i]),
+                "rank": int(rank[i]) or None, "rank_low": int(rank_low[i]) or None,
+                "rank_high": int(rank_high[i]) or None,
+                "battles": plain(self.battles[i]), "wins": plain(self.wins[i]), "ties": plain(self.ties[i]),
+                "provisional": bool(self.provisional[i]), "component": int(self.component[i]),
+            }
+            for i in np.lexsort((np.array(self.names, dtype=object), -self.theta))
+        ]  # fmt: skip
+
+    def side_effect(self) -> dict[str, float] | None:
+        """What being shown on the left is worth, in points, with its interval."""
+        if self.side is None:
+            return None
+        value, se = (POINTS * part for part in self.side)
+        return {"value": value, "ci_low": value - self.critical * se, "ci_high": value + self.critical * se}
+
+
+def plain(number: float) -> int | float:
+    """A whole number as one."""
+    return int(number) if float(number).is_integer() else float(number)
+
+
+def bradley_terry(
+    battles: Any,
+    *,
+    cluster: Sequence[str] | None = ("voter", "prompt"),
+    prior: float | None = None,
+    interval: Interval = "sandwich",
+    level: float = 0.95,
+    min_votes: int = MIN_VOTES,
+    names: Sequence[str] | None = None,
+) -> Ratings:
+    """Rate contestants from battles with columns a, b and outcome (see ``votes.as_votes`` for what they may hold).
+
+    ``cluster``: columns whose votes depend on one another; those that the battles lack are passed over, and None
+    takes votes as independent. ``prior``: weight of one virtual half-win and half-loss of everybody against the mean;
+    None takes none where the ratings exist without it, else 1, with a warning that names the components.
+    ``interval``: "sandwich" (robust, the default) or "model" (the inverse Hessian, for comparison).
+    """
+    votes = as_votes(battles, names)
+    cells = count_cells(votes)
+    clusters = {name: votes.labels[name] for name in cluster or () if name in votes.labels}
+    if len(clusters) > 2:
+        raise InputError(f"intervals can be clustered in two ways at most, not by {', '.join(clusters)}.")
+    found, component, warnings = settle(cells, prior)
+    with_side = _side_fit(cells, found)
+    if interval == "model":
+        V, S, clusters = model_based(found), model_based(with_side) if with_side else None, {}
+    elif clusters and len(votes):
+        V = clustered(votes, found, list(clusters.values()))
+        S = clustered(votes, with_side, list(clusters.values())) if with_side else None
+    else:
+        V, S = sandwich(cells, found), sandwich(cells, with_side) if with_side else None
+    counted = {name: cluster_count(labels) for name, labels in clusters.items()}
+    side = None
+    if with_side is not None and S is not None:
+        side = (with_side.side, math.sqrt(max(0.0, float(S[-1, -1]))))
+    return Ratings(
+        votes.names, found.theta, V, cells, found, component, {k: max(2, v) for k, v in counted.items()}, level,
+        min_votes, side, (*votes.warnings, *warnings, *_cautions(cells, counted)),
+    )  # fmt: skip
+
+
+def from_cells(cells: Cells, *, start: np.ndarray | None = None, min_votes: int = MIN_VOTES) -> Ratings:
+    """Ratings from counts alone, in milliseconds however many votes there were; intervals take votes as independent.
+
+    ``start`` (M,) are strengths near the answer, such as those before the last vote.
+    """
+    found, component, warnings = settle(cells, None, start)
+    return Ratings(
+        cells.names, found.theta, sandwich(cells, found), cells, found, component, {}, min_votes=min_votes,
+        warnings=tuple(warnings),
+    )  # fmt: skip
+
+
+def settle(cells: Cells, prior: float | None, start: np.ndarray | None = None) -> tuple[Fit, np.ndarray, list[str]]:
+    """The fit, the components, and a warning when only a prior makes the ratings finite."""
+    component = components(cells)
+    apart = int(component.max(initial=0)) > 1
+    if prior is not None and not (math.isfinite(prior) and prior >= 0):
+        raise InputError(f"a prior of {prior} is not a number from 0 up.")
+    if apart and prior == 0:
+        raise InputError(
+            f"without a prior these votes give no finite ratings: the win graph falls into {int(component.max())} "
+            f"components {describe(cells.names, component)}. Give a prior, for example 1."
+        )
+    used = (1.0 if apart else 0.0) if prior is None else prior
+    warnings = []
+    if apart:
+        warnings.append(
+            f"The win graph is not strongly connected: {int(component.max())} components "
+            f"{describe(cells.names, component)}. Ratings across components rest on a prior (one virtual half-win "
+            "and half-loss each), not on votes."
+        )
+    return fit(cells, used, start=start), component, warnings
+
+
+def _side_fit(cells: Cells, found: Fit) -> Fit | None:
+    """The fit with a side term; none where the side cannot be told from the contestants (always the same one left)."""
+    wins = cells.counts.sum(axis=0)[[A_WINS, B_WINS]]
+    if wins.min() <= 0 or not side_is_known(cells, found):
+        return None
+    try:
+        return fit(cells, found.prior, side=True, start=found.theta)
+    except FaultError:
+        return None
+
+
+def _cautions(cells: Cells, clusters: dict[str, int]) -> list[str]:
+    out = []
+    if cells.votes == 0:
+        out.append("There are no votes: every rating is the prior's.")
+    if cells.self_battles:
+        out.append(f"{plain(cells.self_battles)} battles of a contestant with itself were left out.")
+    for name, count in clusters.items():
+        if count < FEW_CLUSTERS:
+            out.append(
+                f"Only {count} clusters by {name}: the intervals use Student's t with {max(1, count - 1)} degrees of "
+                "freedom, and are still rough."
+            )
+    return out
