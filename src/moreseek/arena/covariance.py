@@ -44,14 +44,23 @@ def clustered(votes: Votes, found: Fit, clusters: Sequence[Labels]) -> np.ndarra
     """
     if not clusters:
         raise ValueError("no clusters to be robust against.")
+    residual = residuals(votes, found)
+    extra = np.ones((len(votes), 1)) if found.has_side else None
+    V = _around(found, clusters_meat(votes, residual, clusters, extra))
+    return V if len(clusters) == 1 else lifted(V)
+
+
+def clusters_meat(
+    votes: Votes, residual: np.ndarray, clusters: Sequence[Labels], extra: np.ndarray | None
+) -> np.ndarray:
+    """The middle of the sandwich for one or two sorts of clusters."""
     codes = [_alone(labels) for labels in clusters]
-    if len(codes) == 1:
-        return _around(found, _cluster_meat(votes, found, codes[0]))
-    first, second = codes
-    both = np.unique(first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second, return_inverse=True)[1]
-    meat = _cluster_meat(votes, found, first) + _cluster_meat(votes, found, second)
-    V = _around(found, meat - _cluster_meat(votes, found, both.reshape(-1)))
-    return _lifted(V)
+    meat = cluster_meat(votes, residual, codes[0], extra)
+    if len(codes) == 2:
+        both = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
+        both = np.unique(both, return_inverse=True)[1].reshape(-1)
+        meat += cluster_meat(votes, residual, codes[1], extra) - cluster_meat(votes, residual, both, extra)
+    return meat
 
 
 def cluster_count(labels: Labels) -> int:
@@ -103,10 +112,28 @@ def _meat(cells: Cells, found: Fit) -> np.ndarray:
     return out
 
 
-def _cluster_meat(votes: Votes, found: Fit, cluster: np.ndarray) -> np.ndarray:
-    """Σ over clusters of s sᵀ, s the summed scores of a cluster's votes, times G / (G − 1)."""
+def residuals(votes: Votes, found: Fit) -> np.ndarray:
+    """Outcome minus expected outcome of each vote, times its weight, (n,); zero for battles with oneself."""
+    out = SCORES[votes.outcome]
+    out -= _chance(found, votes.a, votes.b)
+    return weighted(votes, out)
+
+
+def weighted(votes: Votes, residual: np.ndarray) -> np.ndarray:
+    """Residuals times the votes' weights; battles of a contestant with itself have none."""
+    residual[votes.a == votes.b] = 0.0
+    if votes.weight is not None:
+        residual *= votes.weight
+    return residual
+
+
+def cluster_meat(votes: Votes, residual: np.ndarray, cluster: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
+    """Σ over clusters of s sᵀ, times G / (G − 1); s (M + F,) are the summed scores of a cluster's votes.
+
+    ``extra`` (n, F) are the features of votes whose coefficients are fitted along, a column of ones for the side.
+    """
     M, G = len(votes.names), int(cluster.max(initial=-1)) + 1
-    width = M + found.has_side
+    width = M + (0 if extra is None else extra.shape[1])
     meat = np.zeros((width, width))
     if G <= 1:
         return meat
@@ -114,31 +141,30 @@ def _cluster_meat(votes: Votes, found: Fit, cluster: np.ndarray) -> np.ndarray:
     order = None if rows >= G else np.argsort(cluster, kind="stable")
     edges = [0, len(votes)]
     if order is not None:
-        firsts = np.arange(0, G + rows, rows)
-        edges = np.searchsorted(cluster[order], firsts).tolist()
+        edges = np.searchsorted(cluster[order], np.arange(0, G + rows, rows)).tolist()
     for start, stop in pairwise(edges):
         chosen = slice(start, stop) if order is None else order[start:stop]
-        scores = _scores_of(votes, found, chosen, cluster, width)
+        scores = _score_sums(votes, residual, cluster, extra, chosen, width)
         meat += scores.T @ scores
     return meat * (G / (G - 1))
 
 
-def _scores_of(votes: Votes, found: Fit, chosen: slice | np.ndarray, cluster: np.ndarray, width: int) -> np.ndarray:
+def _score_sums(
+    votes: Votes, residual: np.ndarray, cluster: np.ndarray, extra: np.ndarray | None, chosen: slice | np.ndarray,
+    width: int,
+) -> np.ndarray:  # fmt: skip
     """Summed scores of the clusters of the chosen votes, (clusters, width)."""
-    a, b, group = votes.a[chosen], votes.b[chosen], cluster[chosen]
+    group, left = cluster[chosen], residual[chosen]
     if len(group) == 0:
         return np.zeros((0, width))
     group = group - int(group.min())
-    G = int(group.max()) + 1
-    residual = SCORES[votes.outcome[chosen]] - _chance(found, a, b)
-    residual[a == b] = 0.0
-    if votes.weight is not None:
-        residual *= votes.weight[chosen]
+    G, M = int(group.max()) + 1, len(votes.names)
     place = group.astype(np.intp) * width
-    scores = np.bincount(place + a, residual, G * width)
-    scores -= np.bincount(place + b, residual, G * width)
-    if found.has_side:
-        scores += np.bincount(place + (width - 1), residual, G * width)
+    scores = np.bincount(place + votes.a[chosen], left, G * width)
+    scores -= np.bincount(place + votes.b[chosen], left, G * width)
+    for column in range(width - M):
+        assert extra is not None
+        scores += np.bincount(place + (M + column), left * extra[chosen, column], G * width)
     return scores.reshape(G, width)
 
 
@@ -166,7 +192,7 @@ def _alone(labels: Labels) -> np.ndarray:
     return np.unique(codes, return_inverse=True)[1].reshape(-1)
 
 
-def _lifted(V: np.ndarray) -> np.ndarray:
+def lifted(V: np.ndarray) -> np.ndarray:
     """The nearest covariance without negative directions."""
     values, vectors = np.linalg.eigh((V + V.T) / 2)
     if values.min(initial=0.0) >= 0:

@@ -8,7 +8,8 @@ from moreseek.arena.cells import Cells
 from moreseek.errors import FaultError
 
 _STEPS = 100
-_CLOSE = 1e-10  # of a step, in natural log-odds: 2e-8 rating points
+_SAFE = 1.0  # a step that moves no strength further than this cannot overshoot by much, and is taken unchecked
+_CLOSE = 1e-7  # of the last step, in natural log-odds: what is left after it is of the order of its square
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,21 @@ def fit(cells: Cells, prior: float = 0.0, side: bool = False, start: np.ndarray 
     values = np.zeros(M + side)
     if start is not None:
         values[:M] = start
-    best = _likelihood(cells, values, battles, score, prior, M)
     for step_number in range(1, _STEPS + 1):
         chance = _chances(cells, values, M)
         slope = _slope(cells, score - battles * chance, values, prior, M)
         hessian = _hessian(cells, battles * chance * (1 - chance), values, prior, M)
-        step = np.linalg.solve(hessian if prior > 0 else _tied(hessian, M), slope) if M else slope
-        values, best = _advance(cells, values, step, best, battles, score, prior, M)
-        if np.abs(step).max(initial=0.0) < _CLOSE:
-            chance = _chances(cells, values, M)
-            hessian = _hessian(cells, battles * chance * (1 - chance), values, prior, M)
-            mean = values[:M].mean() if M else 0.0
-            return Fit(values[:M] - mean, float(values[-1]) if side else 0.0, side, prior, hessian, step_number)
+        try:
+            step = np.linalg.solve(hessian if prior > 0 else _tied(hessian, M), slope)
+        except np.linalg.LinAlgError:
+            break
+        length = float(np.abs(step).max(initial=0.0))
+        if length > _SAFE:
+            step = _shortened(cells, values, step, battles, score, prior, M)
+        values = values + step
+        if length < _CLOSE:
+            values[:M] -= values[:M].mean() if M else 0.0
+            return Fit(values[:M], float(values[-1]) if side else 0.0, side, prior, hessian, step_number)
     raise FaultError(f"the ratings did not settle in {_STEPS} Newton steps. Rate with a prior, for example prior=1.")
 
 
@@ -66,18 +70,16 @@ def side_is_known(cells: Cells, found: Fit) -> bool:
     return float(spread.sum() - mixed @ found.inverse @ mixed) > 1e-6 * float(spread.sum())
 
 
-def _advance(
-    cells: Cells, values: np.ndarray, step: np.ndarray, best: float, battles: np.ndarray, score: np.ndarray,
-    prior: float, M: int,
-) -> tuple[np.ndarray, float]:  # fmt: skip
-    """Go the whole step, or half of it, until the likelihood does not fall (it is concave, so this ends)."""
+def _shortened(
+    cells: Cells, values: np.ndarray, step: np.ndarray, battles: np.ndarray, score: np.ndarray, prior: float, M: int
+) -> np.ndarray:
+    """The step, halved until the likelihood does not fall (it is concave, so this ends)."""
+    before = _likelihood(cells, values, battles, score, prior, M)
     for _ in range(40):
-        likelihood = _likelihood(cells, values + step, battles, score, prior, M)
-        # Near the top rounding alone moves the likelihood, so a loss within it is no loss.
-        if likelihood >= best - 1e-9 * (1 + abs(best)):
+        if _likelihood(cells, values + step, battles, score, prior, M) >= before:
             break
         step = step / 2
-    return values + step, likelihood
+    return step
 
 
 def _logits(cells: Cells, values: np.ndarray, M: int) -> np.ndarray:

@@ -16,10 +16,11 @@ import numpy as np
 
 from moreseek.arena import significance
 from moreseek.arena.cells import Cells, count_cells
+from moreseek.arena.columns import as_votes
 from moreseek.arena.connectivity import components, describe
 from moreseek.arena.covariance import cluster_count, clustered, model_based, sandwich
 from moreseek.arena.fit import Fit, fit, side_is_known
-from moreseek.arena.votes import A_WINS, B_WINS, as_votes
+from moreseek.arena.votes import A_WINS, B_WINS
 from moreseek.config import did_you_mean
 from moreseek.errors import FaultError, InputError
 
@@ -47,6 +48,9 @@ class Ratings:
     min_votes: int = MIN_VOTES
     side: tuple[float, float] | None = None  # what the left place is worth and its standard error, log-odds
     warnings: tuple[str, ...] = ()
+    style: dict[str, dict[str, float]] | None = None  # coefficients of a style-controlled fit, in points
+    tie_model: dict[str, Any] | None = None  # of a fit that gives ties a probability of their own
+    gauge: str = "mean 1000"
 
     @property
     def df(self) -> float:
@@ -172,7 +176,7 @@ class Ratings:
         return {"value": value, "ci_low": value - self.critical * se, "ci_high": value + self.critical * se}
 
 
-def plain(number: float) -> int | float:
+def plain(number: Any) -> int | float:
     """A whole number as one."""
     return int(number) if float(number).is_integer() else float(number)
 
@@ -187,7 +191,7 @@ def bradley_terry(
     min_votes: int = MIN_VOTES,
     names: Sequence[str] | None = None,
 ) -> Ratings:
-    """Rate contestants from battles with columns a, b and outcome (see ``votes.as_votes`` for what they may hold).
+    """Rate contestants from battles with columns a, b and outcome (see ``columns.as_votes`` for what they may hold).
 
     ``cluster``: columns whose votes depend on one another; those that the battles lack are passed over, and None
     takes votes as independent. ``prior``: weight of one virtual half-win and half-loss of everybody against the mean;
@@ -196,6 +200,9 @@ def bradley_terry(
     """
     votes = as_votes(battles, names)
     cells = count_cells(votes)
+    if votes.gaps and len(np.unique(np.concatenate([cells.left, cells.right]))) < len(votes.names):
+        votes = votes.present()
+        cells = count_cells(votes)
     clusters = {name: votes.labels[name] for name in cluster or () if name in votes.labels}
     if len(clusters) > 2:
         raise InputError(f"intervals can be clustered in two ways at most, not by {', '.join(clusters)}.")

@@ -91,7 +91,8 @@ class VoteFile:
                     yield Batch(first, header, list(zip(*rows, strict=True)) or [()] * len(header))
                     first += len(rows)
         except csv.Error as error:
-            raise InputError(f"{self.path}:{reader.line_num}: {error}.") from error
+            line = self._unreadable()
+            raise InputError(f"{self.path}:{line}: {error}. Quote fields that hold commas or quotes.") from error
         finally:
             csv.field_size_limit(longest)
 
@@ -163,6 +164,18 @@ class VoteFile:
             return next(islice(found, record, None))[0]
         finally:
             csv.field_size_limit(longest)
+
+    def _unreadable(self) -> int:
+        """The line on which the first row begins that the CSV reader refuses."""
+        line = 1
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            reader = self._reader(file)
+            try:
+                for _ in reader:
+                    line = reader.line_num + 1
+            except csv.Error:
+                pass
+        return line
 
     def _undecodable(self) -> int:
         with self.path.open("rb") as lines:

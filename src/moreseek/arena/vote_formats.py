@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from moreseek.arena.style_columns import style_features
 from moreseek.arena.vote_files import Batch, VoteFile
 from moreseek.arena.votes import A_WINS, B_WINS, KEEP_ALONE, OUTCOMES, SYNONYMS, TIE, Labels, Votes
 from moreseek.config import did_you_mean
@@ -46,8 +47,11 @@ _ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 _RAW_VOTES = {"leftvote", "rightvote", "tievote", "bothbad_vote"}
 
 
-def read_votes(path: Path, format: str = "auto") -> Votes:
-    """All votes of a file; nothing of it when a line is wrong. Raises InputError that names file and line."""
+def read_votes(path: Path, format: str = "auto", style: bool = False) -> Votes:
+    """All votes of a file; nothing of it when a line is wrong. Raises InputError that names file and line.
+
+    ``style`` also reads, or counts in the answers, what style control needs.
+    """
     if format not in FORMATS:
         raise InputError(f"--format {format}: no such format{did_you_mean(format, FORMATS)}")
     file = VoteFile(path)
@@ -59,7 +63,7 @@ def read_votes(path: Path, format: str = "auto") -> Votes:
         elif set(_ONE_HOT) <= set(batch.header) and "winner" not in batch.header:
             batch = _from_one_hot(batch, file)
         if collected is None:
-            collected = _Collected(file, _choose(file, batch.header, format))
+            collected = _Collected(file, _choose(file, batch.header, format), style)
         collected.add(batch)
     if collected is None:
         raise InputError(f"{path}: a header but no votes.")
@@ -126,8 +130,9 @@ class _LabelCodes(dict[Any, int]):
 class _Collected:
     """Columns that grow by batches."""
 
-    def __init__(self, file: VoteFile, format: Format) -> None:
-        self._file, self._format = file, format
+    def __init__(self, file: VoteFile, format: Format, style: bool) -> None:
+        self._file, self._format, self._style = file, format, style
+        self._features: dict[str, list[np.ndarray]] = {}
         self._contestants, self._outcomes = _Names(), _Outcomes()
         self._label_codes: dict[str, _LabelCodes] = {}
         self._parts: dict[str, list[np.ndarray]] = {}
@@ -156,6 +161,9 @@ class _Collected:
             else:
                 labels = self._label_codes.setdefault(part, _LabelCodes())
                 self._append(part, labels_of(columns[name], labels), np.int32)
+        if self._style:
+            for feature, pair in style_features(batch, self._file).items():
+                self._features.setdefault(feature, []).append(pair)
         self._rows += len(batch)
 
     def _append(self, part: str, values: np.ndarray, dtype: Any) -> None:
@@ -202,9 +210,12 @@ class _Collected:
             part: Labels(columns[part], tuple(str(raw) for raw, code in codes.items() if code != KEEP_ALONE))
             for part, codes in self._label_codes.items()
         }
+        joined = {feature: np.concatenate(parts) for feature, parts in self._features.items()}
+        features = {feature: pair for feature, pair in joined.items() if len(pair) == self._rows}
         return Votes(
-            tuple(self._contestants.known), columns["a"], columns["b"], columns["outcome"], labels, columns.get("time")
-        )
+            tuple(self._contestants.known), columns["a"], columns["b"], columns["outcome"], labels, columns.get("time"),
+            features,
+        )  # fmt: skip
 
 
 def labels_of(values: Sequence[Any], codes: dict[Any, int]) -> np.ndarray:
