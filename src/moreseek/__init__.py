@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "arena": "moreseek.arena",
     "load_model": "moreseek.model.weights",
     "save_model": "moreseek.model.weights",
     "LLM": "moreseek.engine.llm",
@@ -17,15 +16,18 @@ _LAZY = {
 }
 
 if TYPE_CHECKING:
+    from moreseek import arena as arena
     from moreseek.engine.llm import LLM as LLM
     from moreseek.engine.sampling import SamplingParams as SamplingParams
     from moreseek.model.weights import load_model as load_model
     from moreseek.model.weights import save_model as save_model
 
-__all__ = ["LLM", "SamplingParams", "__version__", "load_model", "save_model"]
+__all__ = ["LLM", "SamplingParams", "__version__", "arena", "load_model", "save_model"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "arena":
+        return importlib.import_module("moreseek.arena")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'moreseek' has no attribute '{name}'")

@@ -25,7 +25,7 @@ from moreseek.errors import FaultError, InputError
 Model = Literal["davidson", "rao-kupper", "both-bad"]
 _Chances = tuple[np.ndarray, np.ndarray]  # P (K, 4), and its log's slopes by θ_left, θ_right, τ: (K, 4, 3)
 _STEPS, _CLOSE = 200, 1e-8
-_TIE_RIDGE = 1e-3  # holds τ where no tie, or nothing but ties, would send it to infinity
+_TIE_RIDGE = 1e-6  # holds τ where no tie, or nothing but ties, would send it to infinity
 
 
 @dataclass(frozen=True)
