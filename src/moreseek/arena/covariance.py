@@ -13,6 +13,7 @@ from moreseek.arena.cells import Cells, count_cells
 from moreseek.arena.fit import Fit, fit, sigmoid
 from moreseek.arena.votes import KEEP_ALONE, SCORES, Labels, Votes
 
+FEWEST_CLUSTERS = 5
 _TABLE = 1 << 21  # numbers in one block of cluster scores: 16 MB
 
 
@@ -35,32 +36,48 @@ def sandwich(cells: Cells, found: Fit) -> np.ndarray:
     return _around(found, _meat(cells, found))
 
 
-def clustered(votes: Votes, found: Fit, clusters: Sequence[Labels]) -> np.ndarray:
+def clustered(votes: Votes, found: Fit, clusters: Sequence[Labels], plain: np.ndarray) -> np.ndarray:
     """V when votes of one cluster depend on one another; with two sorts of clusters, in both ways at once.
 
     Each part is multiplied by G / (G − 1), G being its number of clusters. A vote without a label is a cluster of
     its own. Two ways: V_1 + V_2 − V_12, where 12 are the votes that share both; directions in which that falls
-    below zero, as it can with few clusters, are set to zero.
+    below zero, as it can with few clusters, are set to zero. ``plain`` is the covariance of independent votes, below
+    which no contestant's variance is taken that fewer than 5 clusters speak of.
     """
     if not clusters:
         raise ValueError("no clusters to be robust against.")
     residual = residuals(votes, found)
     extra = np.ones((len(votes), 1)) if found.has_side else None
-    V = _around(found, clusters_meat(votes, residual, clusters, extra))
-    return V if len(clusters) == 1 else lifted(V)
+    meat, told = clusters_meat(votes, residual, clusters, extra)
+    V = _around(found, meat)
+    return floored(V if len(clusters) == 1 else lifted(V), told, plain)
+
+
+def floored(V: np.ndarray, told: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """Raise variances that rest on too few clusters, ``told`` (M,), to those of independent votes.
+
+    The summed score of a contestant is zero at the fit. Where all its votes are of one cluster, that cluster's score
+    is this zero, and without a floor the contestant would look perfectly certain.
+    """
+    few = np.flatnonzero(told < FEWEST_CLUSTERS)
+    V = V.copy()
+    V[few, few] = np.maximum(V[few, few], plain[few, few])
+    return V
 
 
 def clusters_meat(
     votes: Votes, residual: np.ndarray, clusters: Sequence[Labels], extra: np.ndarray | None
-) -> np.ndarray:
-    """The middle of the sandwich for one or two sorts of clusters."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of the sandwich for one or two sorts of clusters, and how many clusters tell of each contestant."""
     codes = [_alone(labels) for labels in clusters]
-    meat = cluster_meat(votes, residual, codes[0], extra)
+    meat, told = cluster_meat(votes, residual, codes[0], extra)
     if len(codes) == 2:
         both = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
         both = np.unique(both, return_inverse=True)[1].reshape(-1)
-        meat += cluster_meat(votes, residual, codes[1], extra) - cluster_meat(votes, residual, both, extra)
-    return meat
+        second, told_second = cluster_meat(votes, residual, codes[1], extra)
+        meat += second - cluster_meat(votes, residual, both, extra)[0]
+        told = np.minimum(told, told_second)
+    return meat, told
 
 
 def cluster_count(labels: Labels) -> int:
@@ -127,16 +144,20 @@ def weighted(votes: Votes, residual: np.ndarray) -> np.ndarray:
     return residual
 
 
-def cluster_meat(votes: Votes, residual: np.ndarray, cluster: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
+def cluster_meat(
+    votes: Votes, residual: np.ndarray, cluster: np.ndarray, extra: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Σ over clusters of s sᵀ, times G / (G − 1); s (M + F,) are the summed scores of a cluster's votes.
+
+    Also the number of clusters with something to say of each contestant, (M,).
 
     ``extra`` (n, F) are the features of votes whose coefficients are fitted along, a column of ones for the side.
     """
     M, G = len(votes.names), int(cluster.max(initial=-1)) + 1
     width = M + (0 if extra is None else extra.shape[1])
-    meat = np.zeros((width, width))
+    meat, told = np.zeros((width, width)), np.zeros(M, np.int64)
     if G <= 1:
-        return meat
+        return meat, told
     rows = max(1, _TABLE // max(width, 1))
     order = None if rows >= G else np.argsort(cluster, kind="stable")
     edges = [0, len(votes)]
@@ -146,7 +167,8 @@ def cluster_meat(votes: Votes, residual: np.ndarray, cluster: np.ndarray, extra:
         chosen = slice(start, stop) if order is None else order[start:stop]
         scores = _score_sums(votes, residual, cluster, extra, chosen, width)
         meat += scores.T @ scores
-    return meat * (G / (G - 1))
+        told += np.count_nonzero(scores[:, :M], axis=0)
+    return meat * (G / (G - 1)), told
 
 
 def _score_sums(

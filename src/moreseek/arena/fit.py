@@ -44,6 +44,8 @@ def fit(cells: Cells, prior: float = 0.0, side: bool = False, start: np.ndarray 
     values = np.zeros(M + side)
     if start is not None:
         values[:M] = start
+    if M == 0:
+        return Fit(values, 0.0, False, prior, np.zeros((0, 0)), 0)
     for step_number in range(1, _STEPS + 1):
         chance = _chances(cells, values, M)
         slope = _slope(cells, score - battles * chance, values, prior, M)
@@ -57,7 +59,7 @@ def fit(cells: Cells, prior: float = 0.0, side: bool = False, start: np.ndarray 
             step = _shortened(cells, values, step, battles, score, prior, M)
         values = values + step
         if length < _CLOSE:
-            values[:M] -= values[:M].mean() if M else 0.0
+            values[:M] -= values[:M].mean()
             return Fit(values[:M], float(values[-1]) if side else 0.0, side, prior, hessian, step_number)
     raise FaultError(f"the ratings did not settle in {_STEPS} Newton steps. Rate with a prior, for example prior=1.")
 

@@ -210,11 +210,11 @@ def bradley_terry(
     with_side = _side_fit(cells, found)
     if interval == "model":
         V, S, clusters = model_based(found), model_based(with_side) if with_side else None, {}
-    elif clusters and len(votes):
-        V = clustered(votes, found, list(clusters.values()))
-        S = clustered(votes, with_side, list(clusters.values())) if with_side else None
     else:
         V, S = sandwich(cells, found), sandwich(cells, with_side) if with_side else None
+        if clusters and len(votes):
+            V = clustered(votes, found, list(clusters.values()), V)
+            S = clustered(votes, with_side, list(clusters.values()), S) if with_side and S is not None else None
     counted = {name: cluster_count(labels) for name, labels in clusters.items()}
     side = None
     if with_side is not None and S is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moreseek.arena.covariance import centred, cluster_meat, clusters_meat, lifted, weighted
+from moreseek.arena.covariance import centred, cluster_meat, clusters_meat, floored, lifted, weighted
 from moreseek.arena.fit import Fit, sigmoid
 from moreseek.arena.ratings import MIN_VOTES, POINTS, Ratings, bradley_terry
 from moreseek.arena.votes import SCORES, Labels, Votes
@@ -152,13 +152,14 @@ def _covariance(
     theta = values[:M]
     chance = sigmoid(theta[votes.a] - theta[votes.b] + X @ values[M:])
     residual = weighted(votes, SCORES[votes.outcome] - chance)
-    if clusters:
-        meat = clusters_meat(votes, residual, clusters, X)
-    else:
-        n = len(votes)
-        meat = cluster_meat(votes, residual, np.arange(n), X) * ((n - 1) / n if n > 1 else 1.0)
-    inside, strength = np.arange(M), sigmoid(theta)
-    meat[inside, inside] += prior * 0.5 * ((1 - strength) ** 2 + strength**2)
+    n, strength = len(votes), sigmoid(theta)
+    virtual = np.zeros_like(hessian)
+    virtual[np.arange(M), np.arange(M)] = prior * 0.5 * ((1 - strength) ** 2 + strength**2)
     bread = centred(np.linalg.inv(_tied(hessian, M, prior)), M)
-    V = bread @ meat @ bread.T
-    return lifted(V) if len(clusters) == 2 else V
+    alone, _ = cluster_meat(votes, residual, np.arange(n), X)
+    plain = bread @ (alone * ((n - 1) / n if n else 1.0) + virtual) @ bread.T
+    if not clusters:
+        return plain
+    meat, told = clusters_meat(votes, residual, clusters, X)
+    V = bread @ (meat + virtual) @ bread.T
+    return floored(lifted(V) if len(clusters) == 2 else V, told, plain)

@@ -62,9 +62,7 @@ def arena_rank_ratings(votes: list[list[int]]) -> dict[str, object]:
     rated = BradleyTerry(len(half.competitors)).compute_ratings_and_cis(half)
     styled = ContextualPairDataset.from_pandas(table, features, reweighted=False)
     # Its ridge is on the mean of the likelihood, ours on the sum: 1 / votes there is 1 here.
-    model = ContextualBradleyTerry(
-        len(styled.competitors), len(features), reg=1 / len(votes), ftol=1e-14, gtol=1e-10
-    )
+    model = ContextualBradleyTerry(len(styled.competitors), len(features), reg=1 / len(votes), ftol=1e-14, gtol=1e-10)
     controlled = model.compute_ratings_and_cis(styled)
     keys = ("ratings", "rating_lower", "rating_upper")
 
