@@ -12,8 +12,8 @@ import pytest
 
 import moreseek
 from moreseek.arena import significance
-from moreseek.arena.covariance import bootstrap, cluster_bootstrap
 from moreseek.arena.ratings import POINTS, bradley_terry
+from moreseek.arena.resampling import bootstrap, cluster_bootstrap
 from moreseek.arena.style import style_controlled
 from moreseek.arena.ties import fit_ties
 from moreseek.arena.vote_formats import read_votes

@@ -16,9 +16,10 @@ import numpy as np
 
 from moreseek.arena import significance
 from moreseek.arena.cells import Cells, count_cells
+from moreseek.arena.clusters import cluster_count
 from moreseek.arena.columns import as_votes
 from moreseek.arena.connectivity import components, describe
-from moreseek.arena.covariance import cluster_count, clustered, model_based, sandwich
+from moreseek.arena.covariance import clustered, model_based, sandwich, side_variance
 from moreseek.arena.fit import Fit, fit, side_is_known
 from moreseek.arena.votes import A_WINS, B_WINS
 from moreseek.config import did_you_mean
@@ -214,7 +215,8 @@ def bradley_terry(
         V, S = sandwich(cells, found), sandwich(cells, with_side) if with_side else None
         if clusters and len(votes):
             V = clustered(votes, found, list(clusters.values()), V)
-            S = clustered(votes, with_side, list(clusters.values()), S) if with_side and S is not None else None
+            if with_side is not None and S is not None:
+                S[-1, -1] = side_variance(votes, with_side, list(clusters.values()))
     counted = {name: cluster_count(labels) for name, labels in clusters.items()}
     side = None
     if with_side is not None and S is not None:

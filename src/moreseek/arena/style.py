@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from moreseek.arena.covariance import centred, cluster_meat, clusters_meat, floored, lifted, weighted
+from moreseek.arena.clusters import clusters_meat, independent_meat
+from moreseek.arena.covariance import centred, floored, lifted, weighted
 from moreseek.arena.fit import Fit, sigmoid
 from moreseek.arena.ratings import MIN_VOTES, POINTS, Ratings, bradley_terry
 from moreseek.arena.votes import SCORES, Labels, Votes
@@ -152,12 +153,11 @@ def _covariance(
     theta = values[:M]
     chance = sigmoid(theta[votes.a] - theta[votes.b] + X @ values[M:])
     residual = weighted(votes, SCORES[votes.outcome] - chance)
-    n, strength = len(votes), sigmoid(theta)
+    strength = sigmoid(theta)
     virtual = np.zeros_like(hessian)
     virtual[np.arange(M), np.arange(M)] = prior * 0.5 * ((1 - strength) ** 2 + strength**2)
     bread = centred(np.linalg.inv(_tied(hessian, M, prior)), M)
-    alone, _ = cluster_meat(votes, residual, np.arange(n), X)
-    plain = bread @ (alone * ((n - 1) / n if n else 1.0) + virtual) @ bread.T
+    plain = bread @ (independent_meat(votes, residual, X) + virtual) @ bread.T
     if not clusters:
         return plain
     meat, told = clusters_meat(votes, residual, clusters, X)

@@ -120,7 +120,7 @@ def test_two_ways_with_the_same_clusters_are_one_way():
 
 
 def test_blocks_of_clusters_give_the_same_as_all_at_once(monkeypatch):
-    import moreseek.arena.covariance as module
+    import moreseek.arena.clusters as module
 
     rng = np.random.default_rng(3)
     battles = {"a": rng.integers(0, 6, 900), "b": rng.integers(6, 9, 900), "outcome": rng.integers(0, 4, 900)}
