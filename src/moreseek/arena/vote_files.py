@@ -2,12 +2,13 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from moreseek.arena.csv_blocks import BLOCK, split
 from moreseek.errors import InputError
 
 BATCH = 1 << 16  # rows held as Python objects at a time
@@ -27,20 +28,21 @@ class Batch:
 
 
 class VoteFile:
-    """A file of votes: its header, its batches, and the line of any record."""
+    """A file of votes: its batches, and the line of any record. ``fast`` False has Python's reader read everything."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fast: bool = True) -> None:
         if path.is_dir():
             raise InputError(f"{path}: a folder, not a file of votes.")
         if not path.is_file():
             raise InputError(f"{path}: no such file. Name a file of votes: .csv, .tsv, .jsonl or .json.")
-        self.path = path
+        self.path, self.fast = path, fast
         with path.open("rb") as file:
             start = file.read(1 << 12)
         if start[:4] in (b"PAR1", b"PK\x03\x04") or start[:2] == b"\x1f\x8b":
             raise InputError(f"{path}: packed or binary; convert it to CSV or JSON Lines first.")
         self._first = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-        self._tabs = b"\t" in start.splitlines()[0] and b"," not in start.splitlines()[0] if start.strip() else False
+        line = start.split(b"\n", 1)[0]
+        self._delimiter = b"\t" if b"\t" in line and b"," not in line else b","
 
     @property
     def is_json(self) -> bool:
@@ -73,28 +75,61 @@ class VoteFile:
                 line = reader.line_num + 1
 
     def _reader(self, file: Any) -> Any:
-        return csv.reader(file, delimiter="\t" if self._tabs else ",", strict=True)
+        return csv.reader(file, delimiter=self._delimiter.decode(), strict=True)
 
     def _table_batches(self) -> Iterator[Batch]:
         longest = csv.field_size_limit(_LONGEST_FIELD)
         try:
-            with self.path.open(encoding="utf-8-sig", newline="", buffering=1 << 20) as file:
-                reader = self._reader(file)
-                header = tuple(name.strip() for name in next(reader))
-                doubled = sorted({name for name in header if header.count(name) > 1})
-                if doubled:
-                    raise InputError(f"{self.path}:1: column '{doubled[0]}' stands twice in the header.")
-                first = 0
-                while rows := list(islice(reader, BATCH)):
-                    if set(map(len, rows)) != {len(header)}:
-                        rows = self._even(rows, header, first)
-                    yield Batch(first, header, list(zip(*rows, strict=True)) or [()] * len(header))
-                    first += len(rows)
+            header = self._header()
+            done = yield from self._plain_batches(header)
+            if done is not None:
+                yield from self._quoted_batches(header, done)
         except csv.Error as error:
             line = self._unreadable()
             raise InputError(f"{self.path}:{line}: {error}. Quote fields that hold commas or quotes.") from error
         finally:
             csv.field_size_limit(longest)
+
+    def _header(self) -> tuple[str, ...]:
+        _, row = next(self._rows())
+        header = tuple(name.strip() for name in row)
+        doubled = sorted({name for name in header if header.count(name) > 1})
+        if doubled:
+            raise InputError(f"{self.path}:1: column '{doubled[0]}' stands twice in the header.")
+        return header
+
+    def _plain_batches(self, header: tuple[str, ...]) -> Generator[Batch, None, int | None]:
+        """The rows below the header by the block; the number read before one that needs Python's reader, else None."""
+        first = 0
+        with self.path.open("rb") as file:
+            line = file.readline()
+            if not self.fast or b'"' in line or b"\r" in line.removesuffix(b"\r\n"):
+                return 0
+            rest = b""
+            while more := file.read(BLOCK):
+                whole, newline, rest = (rest + more).rpartition(b"\n")
+                columns = split(whole + newline, self._delimiter, len(header)) if newline else []
+                if columns is None:
+                    return first
+                if columns:
+                    yield Batch(first, header, columns)
+                    first += len(columns[0])
+            columns = split(rest + b"\n", self._delimiter, len(header)) if rest else []
+            if columns:
+                yield Batch(first, header, columns)
+            return first if columns is None else None
+
+    def _quoted_batches(self, header: tuple[str, ...], done: int) -> Iterator[Batch]:
+        """The rows after the first ``done``, by Python's reader."""
+        with self.path.open(encoding="utf-8-sig", newline="", buffering=1 << 20) as file:
+            reader = self._reader(file)
+            for _ in islice(reader, done + 1):
+                pass
+            while rows := list(islice(reader, BATCH)):
+                if set(map(len, rows)) != {len(header)}:
+                    rows = self._even(rows, header, done)
+                yield Batch(done, header, list(zip(*rows, strict=True)) or [()] * len(header))
+                done += len(rows)
 
     def _even(self, rows: list[list[str]], header: tuple[str, ...], first: int) -> list[list[str]]:
         """The rows without blank lines. Raises InputError for one that has not the header's fields."""
