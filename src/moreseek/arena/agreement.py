@@ -63,6 +63,8 @@ def _alpha(table: np.ndarray, sizes: np.ndarray, distance: str) -> float | None:
     apart = 1.0 - np.eye(len(OUTCOMES)) if distance == "nominal" else (SCORES[:, None] - SCORES[None, :]) ** 2
     observed = (np.einsum("uc,cd,ud->u", table, apart, table) / (sizes - 1)).sum() / total
     margin = table.sum(axis=0)
+    # Which of two contestants comes first is a matter of naming, so a win of either is expected alike.
+    margin[[A_WINS, B_WINS]] = margin[[A_WINS, B_WINS]].mean()
     expected = margin @ apart @ margin / (total * (total - 1))
     return float(1 - observed / expected) if expected > 0 else None
 

@@ -45,7 +45,8 @@ def over_time(
     start, last = float(votes.time.min()), float(votes.time.max())
     for number in range(1, int((last - start) // every_s) + 2):
         stop = start + number * every_s
-        some = votes.between(start if window_s is None else stop - window_s, stop)
+        begin = start if window_s is None else start + (number * every_s - window_s)
+        some = votes.between(begin, stop)
         yield stop, bradley_terry(some.present(), min_votes=min_votes)
 
 

@@ -1,5 +1,6 @@
 """The board as a picture: ratings with their intervals, best on top."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ def plot_intervals(board: dict[str, Any], path: Path) -> None:
         raise InputError("pictures need matplotlib: pip install 'moreseek[arena]'.") from error
     rows = board["rows"][:_MOST][::-1]
     # Names are drawn as they are: a $ in one is no formula.
-    with rc_context({"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "moreseek"}):
+    plain: dict[Any, Any] = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "moreseek"}
+    with rc_context(plain), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks shows as boxes
         figure = Figure(figsize=(7, 1.2 + 0.22 * max(len(rows), 2)), layout="constrained")
         axes = figure.subplots()
         for place, row in enumerate(rows):

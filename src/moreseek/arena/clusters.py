@@ -39,17 +39,20 @@ def signed_parts(clusters: Sequence[Labels]) -> list[tuple[float, np.ndarray]]:
     return [*parts, (-1.0, crossed(*codes))] if len(codes) == 2 else parts
 
 
-def clusters_meat(
+def clusters_meats(
     votes: Votes, residual: np.ndarray, clusters: Sequence[Labels], extra: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The middle for one or two sorts of clusters, and how many clusters tell of each contestant."""
-    width = len(votes.names) + (0 if extra is None else extra.shape[1])
-    meat, fewest = np.zeros((width, width)), np.full(len(votes.names), np.iinfo(np.int64).max)
-    for sign, codes in signed_parts(clusters):
-        part, told = cluster_meat(votes, residual, codes, extra)
-        meat += sign * part
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The middle for one sort of clusters, or for two: both ways at once, and each way alone.
+
+    Also how many clusters tell of each contestant, (M,).
+    """
+    meats, fewest = [], np.full(len(votes.names), np.iinfo(np.int64).max)
+    parts = signed_parts(clusters)
+    for sign, codes in parts:
+        meat, told = cluster_meat(votes, residual, codes, extra)
+        meats.append(sign * meat)
         fewest = np.minimum(fewest, told) if sign > 0 else fewest
-    return meat, fewest
+    return (meats if len(parts) == 1 else [sum(meats[1:], meats[0]), *meats[:2]]), fewest
 
 
 def cluster_meat(
@@ -131,11 +134,10 @@ def _score_sums(
 
 
 def sum_variance(parts: np.ndarray, clusters: Sequence[Labels]) -> float:
-    """Variance of a sum of n parts that depend on one another within clusters; at least that of independent parts."""
-    total = 0.0
+    """Variance of a sum of n parts that depend on one another within clusters; no less than by either way alone."""
+    found = []
     for sign, codes in signed_parts(clusters):
         G = int(codes.max(initial=-1)) + 1
-        if G > 1:
-            sums = np.bincount(codes, parts, G)
-            total += sign * G / (G - 1) * float(sums @ sums)
-    return max(total, float(parts @ parts)) if total <= 0 else total
+        sums = np.bincount(codes, parts, max(G, 1))
+        found.append(sign * G / (G - 1) * float(sums @ sums) if G > 1 else 0.0)
+    return max(sum(found), *found, 0.0)

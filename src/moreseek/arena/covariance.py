@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from moreseek.arena.cells import Cells
-from moreseek.arena.clusters import FEWEST_CLUSTERS, clusters_meat, sum_variance
+from moreseek.arena.clusters import FEWEST_CLUSTERS, clusters_meats, sum_variance
 from moreseek.arena.fit import Fit, sigmoid
 from moreseek.arena.votes import SCORES, Labels, Votes
 
@@ -33,17 +33,17 @@ def sandwich(cells: Cells, found: Fit) -> np.ndarray:
     return _around(found, _meat(cells, found))
 
 
-def clustered(votes: Votes, found: Fit, clusters: Sequence[Labels], plain: np.ndarray) -> np.ndarray:
+def clustered(votes: Votes, found: Fit, clusters: Sequence[Labels], plain: np.ndarray) -> list[np.ndarray]:
     """V when votes of one cluster depend on one another; with two sorts of clusters, in both ways at once.
 
     Each part is multiplied by G / (G − 1), G being its number of clusters. A vote without a label is a cluster of
-    its own. Two ways: V_1 + V_2 − V_12, where 12 are the votes that share both; directions in which that falls
-    below zero, as it can with few clusters, are set to zero. ``plain`` is the covariance of independent votes, below
-    which no contestant's variance is taken that fewer than 5 clusters speak of.
+    its own. Two ways: V_1 + V_2 − V_12, where 12 are the votes that share both. The subtraction can leave a variance
+    of nothing, so V_1 and V_2 are given along: nothing is to be taken as surer than by either way alone (MacKinnon,
+    Nielsen & Webb 2021). ``plain`` is the covariance of independent votes, below which no contestant's variance is
+    taken that fewer than 5 clusters tell of.
     """
-    meat, told = clusters_meat(votes, residuals(votes, found), clusters)
-    V = _around(found, meat)
-    return floored(V if len(clusters) == 1 else lifted(V), told, plain)
+    meats, told = clusters_meats(votes, residuals(votes, found), clusters)
+    return [floored(_around(found, meat), told, plain) for meat in meats]
 
 
 def side_variance(votes: Votes, found: Fit, clusters: Sequence[Labels]) -> float:
@@ -109,11 +109,3 @@ def _around(found: Fit, meat: np.ndarray) -> np.ndarray:
         meat[np.arange(M), np.arange(M)] += found.prior * 0.5 * ((1 - chance) ** 2 + chance**2)
     bread = centred(found.inverse, M)
     return bread @ meat @ bread.T
-
-
-def lifted(V: np.ndarray) -> np.ndarray:
-    """The nearest covariance without negative directions."""
-    values, vectors = np.linalg.eigh((V + V.T) / 2)
-    if values.min(initial=0.0) >= 0:
-        return V
-    return (vectors * np.maximum(values, 0.0)) @ vectors.T

@@ -40,7 +40,7 @@ class Ratings:
 
     names: tuple[str, ...]
     theta: np.ndarray  # (M,) natural log-odds
-    covariance: np.ndarray  # (M, M) of theta
+    covariance: np.ndarray  # (M, M) of theta, or (W, M, M): the least sure of W counts for each difference
     cells: Cells
     fitted: Fit
     component: np.ndarray  # (M,) from 1
@@ -71,7 +71,8 @@ class Ratings:
     @cached_property
     def se(self) -> np.ndarray:
         """(M,) standard errors in points."""
-        return POINTS * np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        several = self.covariance if self.covariance.ndim == 3 else self.covariance[None]
+        return POINTS * np.sqrt(np.maximum(np.diagonal(several, axis1=1, axis2=2), 0.0).max(axis=0))
 
     @property
     def ci_low(self) -> np.ndarray:
@@ -109,7 +110,7 @@ class Ratings:
         ranked = np.flatnonzero(~self.provisional)
         out = np.zeros((len(self.names), len(self.names)), bool)
         inner = significance.better_than(
-            self.theta[ranked], self.covariance[np.ix_(ranked, ranked)], self.level, self.df
+            self.theta[ranked], self.covariance[..., ranked[:, None], ranked], self.level, self.df
         )
         out[np.ix_(ranked, ranked)] = inner
         return out
@@ -142,9 +143,9 @@ class Ratings:
     def difference(self, a: str, b: str) -> dict[str, float]:
         """How much better a is than b, in points: value, se, ci_low, ci_high, p (two-sided, not corrected)."""
         i, j = self.place(a), self.place(b)
-        V = self.covariance
-        value = POINTS * float(self.theta[i] - self.theta[j])
-        se = POINTS * math.sqrt(max(0.0, float(V[i, i] + V[j, j] - V[i, j] - V[j, i])))
+        pair = np.array([i, j])
+        gap, spread = significance.differences(self.theta[pair], self.covariance[..., pair[:, None], pair])
+        value, se = POINTS * float(gap[0, 1]), POINTS * float(spread[0, 1])
         p = float(significance.two_sided_p(np.array([value / se]), self.df)[0]) if se > 0 else 1.0
         reach = self.critical * se
         return {"value": value, "se": se, "ci_low": value - reach, "ci_high": value + reach, "p": p}
@@ -214,7 +215,7 @@ def bradley_terry(
     else:
         V, S = sandwich(cells, found), sandwich(cells, with_side) if with_side else None
         if clusters and len(votes):
-            V = clustered(votes, found, list(clusters.values()), V)
+            V = np.array(clustered(votes, found, list(clusters.values()), V))
             if with_side is not None and S is not None:
                 S[-1, -1] = side_variance(votes, with_side, list(clusters.values()))
     counted = {name: cluster_count(labels) for name, labels in clusters.items()}

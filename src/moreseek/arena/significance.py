@@ -73,9 +73,13 @@ def holm_adjusted(p: np.ndarray) -> np.ndarray:
 
 
 def differences(values: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All differences value_i − value_j and their standard errors, both (M, M)."""
-    variance = np.diag(covariance)
-    spread = variance[:, None] + variance[None, :] - covariance - covariance.T
+    """All differences value_i − value_j and their standard errors, both (M, M).
+
+    Of several covariances, (W, M, M), the one that is least sure of a difference counts for it.
+    """
+    several = covariance if covariance.ndim == 3 else covariance[None]
+    variance = np.diagonal(several, axis1=1, axis2=2)
+    spread = (variance[:, :, None] + variance[:, None, :] - several - several.transpose(0, 2, 1)).max(axis=0)
     return values[:, None] - values[None, :], np.sqrt(np.maximum(spread, 0.0))
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from moreseek.arena.clusters import clusters_meat, independent_meat
-from moreseek.arena.covariance import centred, floored, lifted, weighted
+from moreseek.arena.clusters import clusters_meats, independent_meat
+from moreseek.arena.covariance import centred, floored, weighted
 from moreseek.arena.fit import Fit, sigmoid
 from moreseek.arena.ratings import MIN_VOTES, POINTS, Ratings, bradley_terry
 from moreseek.arena.votes import SCORES, Labels, Votes
@@ -83,11 +83,11 @@ def style_controlled(
     V = _covariance(votes, X, values, hessian, plain.fitted.prior, [votes.labels[name] for name in plain.clusters])
     style = {}
     for place, name in enumerate(chosen, start=M):
-        value, se = POINTS * float(values[place]), POINTS * float(np.sqrt(max(V[place, place], 0.0)))
+        value, se = POINTS * float(values[place]), POINTS * float(np.sqrt(max(0.0, *V[:, place, place])))
         reach = plain.critical * se
         style[name] = {"value": value, "se": se, "ci_low": value - reach, "ci_high": value + reach}
     found = Fit(theta, 0.0, False, plain.fitted.prior, hessian[:M, :M], 0)
-    return replace(plain, theta=theta, covariance=V[:M, :M], fitted=found, side=None, style=style)
+    return replace(plain, theta=theta, covariance=V[:, :M, :M], fitted=found, side=None, style=style)
 
 
 def _fit(votes: Votes, X: np.ndarray, start: np.ndarray, prior: float, ridge: float) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +159,6 @@ def _covariance(
     bread = centred(np.linalg.inv(_tied(hessian, M, prior)), M)
     plain = bread @ (independent_meat(votes, residual, X) + virtual) @ bread.T
     if not clusters:
-        return plain
-    meat, told = clusters_meat(votes, residual, clusters, X)
-    V = bread @ (meat + virtual) @ bread.T
-    return floored(lifted(V) if len(clusters) == 2 else V, told, plain)
+        return plain[None]
+    meats, told = clusters_meats(votes, residual, clusters, X)
+    return np.array([floored(bread @ (meat + virtual) @ bread.T, told, plain) for meat in meats])

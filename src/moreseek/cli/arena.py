@@ -85,5 +85,5 @@ def compare(
         typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
     else:
         print_comparison(result)
-    if result["anytime"]["verdict"] == "worse":
+    if result["verdict"] == "worse":
         raise typer.Exit(1)

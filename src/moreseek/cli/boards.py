@@ -182,7 +182,7 @@ def print_comparison(result: dict[str, Any]) -> None:
     a, b = visible(result["a"]), visible(result["b"])
     said = {"better": f"{b} is better than {a}", "worse": f"{b} is worse than {a}", "undecided": "Undecided so far"}
     lines = [
-        f"{said[result['anytime']['verdict']]} (error at most {1 - result['level']:.0%}, however often one looks).",
+        f"{said[result['verdict']]} (error at most {1 - result['level']:.0%}, however often one looks).",
         f"Difference: {_points(result['difference'])}, p = {result['difference']['p']:.2g}, from {result['votes']:,} "
         f"votes; {b} would score {result['expected_score']:.1%} against {a}, ties counted half.",
         _direct(result["direct"], b, a),

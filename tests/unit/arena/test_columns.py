@@ -111,7 +111,7 @@ def test_a_list_of_contestants_restricts_the_board():
     votes = as_votes(COLUMNS).among(["z", "x"])
     assert votes.names == ("z", "x")
     assert len(votes) == 2
-    with pytest.raises(InputError, match="no contestant 'zz'. Did you mean 'z'"):
+    with pytest.raises(InputError, match=r"no contestant 'zz'\. Did you mean 'z'"):
         votes.among(["zz"])
 
 

@@ -86,7 +86,8 @@ def first_ring(wins: np.ndarray, losses: np.ndarray) -> np.ndarray:
     rings = {}
     for w, n in {(int(w), int(w + n)) for w, n in zip(wins.ravel(), losses.ravel(), strict=True)}:
         rings[w, n] = anytime_direct(w, n - w).verdict != "undecided"
-    table = np.array([[rings[int(w), int(w + n)] for w, n in zip(*row, strict=True)] for row in zip(wins, losses)])
+    pairs = zip(wins, losses, strict=True)
+    table = np.array([[rings[int(w), int(w + n)] for w, n in zip(*row, strict=True)] for row in pairs])
     return np.where(table.any(axis=1), table.argmax(axis=1) + 1, np.inf)
 
 
