@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from moreseek.arena.covariance import sandwich
-from moreseek.arena.ratings import MIN_VOTES, POINTS, bradley_terry, plain
+from moreseek.arena.ratings import POINTS, bradley_terry, plain
 from moreseek.arena.sequential import anytime, anytime_direct, still_needed
+from moreseek.arena.significance import critical
 from moreseek.arena.votes import A_WINS, B_WINS, SCORES, Votes
 from moreseek.errors import InputError
 
@@ -29,10 +30,10 @@ def compare(
     votes.among([a, b])  # says which name is not there
     if direct:
         votes = votes.among([a, b])
-    ratings = bradley_terry(votes, cluster=cluster, level=level, min_votes=min(MIN_VOTES, 1))
+    ratings = bradley_terry(votes, cluster=cluster, level=level, min_votes=1)
     difference = ratings.difference(b, a)
     value, se = difference["value"] / POINTS, difference["se"] / POINTS
-    sure = anytime(value, se, level)
+    sure = anytime(value, se * ratings.critical / critical(level), level)  # few clusters know their spread badly
     wins, losses, ties = _record(votes, a, b)
     straight = anytime_direct(wins, losses, level)
     warnings = list(ratings.warnings)
@@ -42,7 +43,8 @@ def compare(
     if apart:
         warnings.append(f"No chain of wins joins {a} and {b} both ways: their difference rests on the prior.")
     return {
-        "a": a, "b": b, "verdict": (straight if apart else sure).verdict, "votes": plain(ratings.cells.votes), "difference": difference,
+        "a": a, "b": b, "verdict": (straight if apart else sure).verdict,
+        "votes": plain(ratings.cells.votes), "difference": difference,
         "expected_score": 1 / (1 + math.exp(-value)),
         "anytime": {
             "verdict": sure.verdict, "ci_low": _finite(POINTS * sure.ci_low), "ci_high": _finite(POINTS * sure.ci_high),

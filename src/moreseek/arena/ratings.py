@@ -7,8 +7,8 @@ docs/arena.md has the formulas and their sources.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from moreseek.arena.columns import as_votes
 from moreseek.arena.connectivity import components, describe
 from moreseek.arena.covariance import clustered, model_based, sandwich, side_variance
 from moreseek.arena.fit import Fit, fit, side_is_known
-from moreseek.arena.votes import A_WINS, B_WINS
+from moreseek.arena.votes import A_WINS, B_WINS, Labels, Votes
 from moreseek.config import did_you_mean
 from moreseek.errors import FaultError, InputError
 
@@ -47,11 +47,16 @@ class Ratings:
     clusters: dict[str, int]  # by what the intervals are clustered, and how many clusters each has
     level: float = 0.95
     min_votes: int = MIN_VOTES
-    side: tuple[float, float] | None = None  # what the left place is worth and its standard error, log-odds
+    find_side: Callable[[], tuple[float, float] | None] = field(default=lambda: None, repr=False, compare=False)
     warnings: tuple[str, ...] = ()
     style: dict[str, dict[str, float]] | None = None  # coefficients of a style-controlled fit, in points
     tie_model: dict[str, Any] | None = None  # of a fit that gives ties a probability of their own
     gauge: str = "mean 1000"
+
+    @cached_property
+    def side(self) -> tuple[float, float] | None:
+        """What the left place is worth and its standard error, in log-odds; fitted when it is first asked for."""
+        return self.find_side()
 
     @property
     def df(self) -> float:
@@ -209,23 +214,26 @@ def bradley_terry(
     if len(clusters) > 2:
         raise InputError(f"intervals can be clustered in two ways at most, not by {', '.join(clusters)}.")
     found, component, warnings = settle(cells, prior)
-    with_side = _side_fit(cells, found)
     if interval == "model":
-        V, S, clusters = model_based(found), model_based(with_side) if with_side else None, {}
+        V, clusters = model_based(found), {}
     else:
-        V, S = sandwich(cells, found), sandwich(cells, with_side) if with_side else None
+        V = sandwich(cells, found)
         if clusters and len(votes):
             V = np.array(clustered(votes, found, list(clusters.values()), V))
-            if with_side is not None and S is not None:
-                S[-1, -1] = side_variance(votes, with_side, list(clusters.values()))
     counted = {name: cluster_count(labels) for name, labels in clusters.items()}
-    side = None
-    if with_side is not None and S is not None:
-        side = (with_side.side, math.sqrt(max(0.0, float(S[-1, -1]))))
     return Ratings(
         votes.names, found.theta, V, cells, found, component, {k: max(2, v) for k, v in counted.items()}, level,
-        min_votes, side, (*votes.warnings, *warnings, *_cautions(cells, counted)),
+        min_votes, lambda: _side(votes, cells, found, list(clusters.values())),
+        (*votes.warnings, *warnings, *_cautions(cells, counted)),
     )  # fmt: skip
+
+
+def _side(votes: Votes, cells: Cells, found: Fit, clusters: Sequence[Labels]) -> tuple[float, float] | None:
+    with_side = _side_fit(cells, found)
+    if with_side is None:
+        return None
+    variance = side_variance(votes, with_side, clusters) if clusters else float(sandwich(cells, with_side)[-1, -1])
+    return with_side.side, math.sqrt(max(0.0, variance))
 
 
 def from_cells(cells: Cells, *, start: np.ndarray | None = None, min_votes: int = MIN_VOTES) -> Ratings:

@@ -87,7 +87,7 @@ def style_controlled(
         reach = plain.critical * se
         style[name] = {"value": value, "se": se, "ci_low": value - reach, "ci_high": value + reach}
     found = Fit(theta, 0.0, False, plain.fitted.prior, hessian[:M, :M], 0)
-    return replace(plain, theta=theta, covariance=V[:, :M, :M], fitted=found, side=None, style=style)
+    return replace(plain, theta=theta, covariance=V[:, :M, :M], fitted=found, find_side=lambda: None, style=style)
 
 
 def _fit(votes: Votes, X: np.ndarray, start: np.ndarray, prior: float, ridge: float) -> tuple[np.ndarray, np.ndarray]:

@@ -205,7 +205,7 @@ def rated(votes: Votes, model: Model, min_votes: int = MIN_VOTES) -> Ratings:
     found = fit_cells(plain.cells, model)
     M = len(found.names)
     return replace(
-        plain, theta=found.theta, covariance=found.covariance[:M, :M], side=None,
+        plain, theta=found.theta, covariance=found.covariance[:M, :M], find_side=lambda: None,
         tie_model={"model": model, "tau": found.tau},
         gauge="1000 is as good as both bad" if found.absolute else plain.gauge,
     )  # fmt: skip
