@@ -42,8 +42,10 @@ class _Columns:
         if isinstance(battles, (list, tuple)):
             battles = _from_records(battles)
         names = getattr(getattr(battles, "dtype", None), "names", None)
-        if names is None:
-            names = list(battles.keys()) if hasattr(battles, "keys") else None
+        for listing in ("keys", "column_names", "columns"):  # a mapping or pandas, Arrow, Polars
+            if names is None and hasattr(battles, listing):
+                found: Any = getattr(battles, listing)
+                names = list(found()) if callable(found) else list(found)  # pyright: ignore[reportArgumentType]
         if names is None:
             raise InputError("battles: columns a, b and outcome are needed: a mapping, a DataFrame or records.")
         self._battles: Any = battles
@@ -109,15 +111,22 @@ def _contestants(columns: _Columns, names: Sequence[str] | None) -> tuple[np.nda
     found = []
     for name, column in (("a", a), ("b", b)):
         values = column.tolist() if isinstance(column, np.ndarray) else column
-        for row, value in enumerate(values):
-            if not isinstance(value, (str, int, np.integer)) or value == "":
-                raise InputError(f"battles, row {row}: column '{name}' needs a contestant's name, found {value!r}.")
         before = len(known)
-        found.append(known.of(values, len(values)))
+        try:
+            found.append(known.of(values, len(values)))
+        except TypeError:  # a list or the like, which no name can be
+            known[()] = -1
+        if not all(map(_is_name, known)):
+            row, value = next((row, value) for row, value in enumerate(values) if not _is_name(value))
+            raise InputError(f"battles, row {row}: column '{name}' needs a contestant's name, found {value!r}.")
         if names is not None and len(known) > before:
             stranger = list(known)[before]
             raise InputError(f"battles: '{stranger}' is not a contestant{did_you_mean(str(stranger), list(names))}")
     return found[0], found[1], tuple(str(name) for name in known)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, (str, int, np.integer)) and value != ""
 
 
 def _coded(a: np.ndarray, b: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -156,7 +165,7 @@ def _outcomes(columns: _Columns) -> np.ndarray:
             )
         return column
     try:
-        return np.fromiter((SYNONYMS[value] for value in column), np.int8, len(column))
+        return np.fromiter(map(SYNONYMS.__getitem__, column), np.int8, len(column))
     except (KeyError, TypeError):
         return np.fromiter((_outcome(row, value) for row, value in enumerate(column)), np.int8, len(column))
 

@@ -13,7 +13,8 @@ from moreseek.arena.significance import tied_ranks
 from moreseek.arena.votes import OUTCOMES, SCORES, Votes
 from moreseek.errors import InputError
 
-_RIVALS = 5  # how many are tried with real refits, those that seem nearest first
+_NEAREST = 30  # rivals that are looked at, those with the next ratings
+_RIVALS = 5  # of them, how many are tried with real refits, those that seem to need fewest votes first
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def fewest_votes_to_flip(ratings: Ratings) -> Flip | None:
     leader, inverse = order[0], ratings.fitted.inverse
     residual = SCORES[None, :] - sigmoid(theta[cells.left] - theta[cells.right])[:, None]  # (K, 4)
     guesses = []
-    for rival in order[1:]:
+    for rival in order[1 : 1 + _NEAREST]:
         gap = inverse[leader] - inverse[rival]
         pull = ((gap[cells.left] - gap[cells.right])[:, None] * residual).reshape(-1)  # what one vote holds up
         taken = np.argsort(-pull, kind="stable")

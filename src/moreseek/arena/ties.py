@@ -25,7 +25,8 @@ from moreseek.errors import FaultError, InputError
 Model = Literal["davidson", "rao-kupper", "both-bad"]
 _Chances = tuple[np.ndarray, np.ndarray]  # P (K, 4), and its log's slopes by θ_left, θ_right, τ: (K, 4, 3)
 _STEPS, _CLOSE = 200, 1e-8
-_TIE_RIDGE = 1e-6  # holds τ where no tie, or nothing but ties, would send it to infinity
+_FAR = 50.0  # a strength beyond this is on its way to infinity
+_TIE_RIDGE = 1e-4  # holds τ where no tie, or nothing but ties, would send it to infinity
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,29 @@ def fit_ties(battles: Any, model: Model = "davidson", prior: float | None = None
 
 def fit_cells(cells: Cells, model: Model = "davidson", prior: float | None = None) -> TieFit:
     """The same from counts. Raises FaultError when the fit does not settle."""
-    M = cells.size
-    if prior is None:
-        prior = 1.0 if components(cells).max(initial=0) > 1 else 0.0
-    counts, squares = (_merged(table, model) for table in (cells.counts, cells.squares))
-    absolute = model == "both-bad"
-    if absolute and not counts[:, 3].any():
+    if model == "both-bad" and not cells.counts[:, 3].any():
         raise InputError("no vote says both_bad, so nothing fixes the level of a both-bad board. Use davidson.")
+    if prior is not None:
+        return _fit(cells, model, prior)
+    if components(cells).max(initial=0) > 1:
+        return _fit(cells, model, 1.0)
+    try:
+        return _fit(cells, model, 0.0)
+    except FaultError:  # ties can connect a board and still leave these models without a finite maximum
+        return _fit(cells, model, 1.0)
+
+
+def _fit(cells: Cells, model: Model, prior: float) -> TieFit:
+    M, absolute = cells.size, model == "both-bad"
+    counts, squares = (_merged(table, model) for table in (cells.counts, cells.squares))
     values = np.zeros(M + 1)
     best = _likelihood(cells, counts, values, model, prior)
     for _ in range(_STEPS):
         slope, hessian, _ = _derivatives(cells, counts, values, model, prior, None)
-        step = np.linalg.solve(_tied(hessian, M, free=not (prior > 0 or absolute)), slope)
+        try:
+            step = np.linalg.solve(_tied(hessian, M, free=not (prior > 0 or absolute)), slope)
+        except np.linalg.LinAlgError:
+            break
         if np.abs(step).max(initial=0.0) < _CLOSE:
             return _finished(cells, counts, squares, values, model, prior, absolute)
         for _ in range(50):
@@ -78,6 +90,8 @@ def fit_cells(cells: Cells, model: Model = "davidson", prior: float | None = Non
             step = step / 2
         values = values + step
         best = _likelihood(cells, counts, values, model, prior)
+        if np.abs(values).max() > _FAR:
+            break
     raise FaultError(f"the {model} fit did not settle in {_STEPS} steps. Fit with a prior, for example prior=1.")
 
 

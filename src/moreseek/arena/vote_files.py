@@ -103,7 +103,7 @@ class VoteFile:
         first = 0
         with self.path.open("rb") as file:
             line = file.readline()
-            if not self.fast or b'"' in line or b"\r" in line.removesuffix(b"\r\n"):
+            if not self.fast or not line.strip() or b'"' in line or b"\r" in line.removesuffix(b"\r\n"):
                 return 0
             rest = b""
             while more := file.read(BLOCK):
@@ -122,22 +122,19 @@ class VoteFile:
     def _quoted_batches(self, header: tuple[str, ...], done: int) -> Iterator[Batch]:
         """The rows after the first ``done``, by Python's reader."""
         with self.path.open(encoding="utf-8-sig", newline="", buffering=1 << 20) as file:
-            reader = self._reader(file)
+            reader = filter(None, self._reader(file))  # without blank lines
             for _ in islice(reader, done + 1):
                 pass
             while rows := list(islice(reader, BATCH)):
                 if set(map(len, rows)) != {len(header)}:
-                    rows = self._even(rows, header, done)
+                    raise self._uneven(rows, header, done)
                 yield Batch(done, header, list(zip(*rows, strict=True)) or [()] * len(header))
                 done += len(rows)
 
-    def _even(self, rows: list[list[str]], header: tuple[str, ...], first: int) -> list[list[str]]:
-        """The rows without blank lines. Raises InputError for one that has not the header's fields."""
-        rows = [row for row in rows if row]
-        for place, row in enumerate(rows):
-            if len(row) != len(header):
-                raise self.fault(first + place, f"{len(row)} fields, but the header has {len(header)}.")
-        return rows
+    def _uneven(self, rows: list[list[str]], header: tuple[str, ...], first: int) -> InputError:
+        """The error for the first row that has not the header's number of fields."""
+        place = next(place for place, row in enumerate(rows) if len(row) != len(header))
+        return self.fault(first + place, f"{len(rows[place])} fields, but the header has {len(header)}.")
 
     # -------------------------------------------------------------------------------------------------------- JSON
 

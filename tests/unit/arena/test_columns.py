@@ -92,6 +92,7 @@ def test_codes_that_nobody_has_are_no_contestants(places):
         ({"a": ["x"], "b": ["y"], "outcome": ["tie"], "weight": [math.inf]}, "row 0: weight inf"),
         ([("x", "y")], "row 0: a record with a, b and outcome"),
         ([{"a": "x", "b": "y", "outcome": "tie"}, {"a": "x"}], "row 1: its keys"),
+        ({"a": ["x"], "b": [["y"]], "outcome": ["tie"]}, "row 0: column 'b' needs a contestant's name"),
         (7, "columns a, b and outcome are needed"),
     ],
 )  # fmt: skip

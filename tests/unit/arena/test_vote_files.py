@@ -227,6 +227,22 @@ def read_or_told(path: Path, fast: bool) -> list[tuple] | str:
         return str(error)  # a bare carriage return ends a row, which then is too short
 
 
+RECORD = '{"a": "x", "b": "y", "outcome": "tie"}'
+JUNK = st.sampled_from(
+    ["a,b,outcome", "x,y,tie", RECORD, "[", "]", "{", "}", '"', ",", "\n", "\r", "\0", "\t", "é", "null"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=60), st.lists(JUNK, max_size=14).map(lambda parts: "".join(parts).encode())))
+def test_any_bytes_are_votes_or_a_message(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("junk") / "votes.csv"
+    path.write_bytes(data)
+    results = [read_or_told(path, fast) for fast in (True, False)]
+    assert results[0] == results[1]
+    assert isinstance(results[0], list) or str(path) in results[0]
+
+
 def test_values_that_share_a_slot_of_the_hash_table_are_told_apart(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     names = [f"model {'x' * int(rng.integers(0, 70))}{i}" for i in range(300)]
