@@ -8,7 +8,7 @@ import numpy as np
 from moreseek.arena.cells import Cells, count_cells
 from moreseek.arena.covariance import sandwich
 from moreseek.arena.fit import fit, sigmoid
-from moreseek.arena.ratings import POINTS, Ratings, settle
+from moreseek.arena.ratings import POINTS, Ratings, plain, settle
 from moreseek.arena.significance import tied_ranks
 from moreseek.arena.votes import OUTCOMES, SCORES, Votes
 from moreseek.errors import InputError
@@ -102,7 +102,7 @@ def _described(ratings: Ratings, leader: int, rival: int, taken: np.ndarray, num
     removed = [
         {
             "a": cells.names[cells.left[place // len(OUTCOMES)]], "b": cells.names[cells.right[place // len(OUTCOMES)]],
-            "outcome": OUTCOMES[place % len(OUTCOMES)], "count": int(count),
+            "outcome": OUTCOMES[place % len(OUTCOMES)], "count": plain(round(float(count), 3)),
         }
         for place, count in zip(taken, gone, strict=True) if count > 0
     ]  # fmt: skip
