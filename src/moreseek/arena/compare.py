@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from moreseek.arena.covariance import sandwich
-from moreseek.arena.ratings import POINTS, bradley_terry, plain
+from moreseek.arena.ratings import POINTS, Ratings, bradley_terry, plain
 from moreseek.arena.sequential import anytime, anytime_direct, still_needed
 from moreseek.arena.significance import critical
 from moreseek.arena.votes import A_WINS, B_WINS, SCORES, Votes
@@ -73,7 +73,7 @@ def _record(votes: Votes, a: str, b: str) -> tuple[float, float, float]:
     return float(wins), float(losses), float(weight[a_left | b_left].sum() - wins - losses)
 
 
-def _per_vote(ratings: Any, i: int, j: int, value: float, se: float) -> float:
+def _per_vote(ratings: Ratings, i: int, j: int, value: float, se: float) -> float:
     """Information on the difference in one more direct vote, given ties and dependence like those so far."""
     cells = ratings.cells
     if cells.votes == 0 or se <= 0:

@@ -139,10 +139,10 @@ def print_board(board: dict[str, Any]) -> None:
     several = len({row["component"] for row in board["rows"]}) > 1
     table = Table(title=f"{escape(visible(board['board']))}: {board['votes']:,} votes", title_justify="left")
     for column in ("rank", "range"):
-        table.add_column(column, justify="right")
-    table.add_column("contestant")
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("contestant", overflow="fold")
     for column in ("rating", "95 % interval", "battles", "wins", "ties", *(["component"] if several else [])):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for row in board["rows"]:
         table.add_row(
             str(row["rank"] or "–"), f"{row['rank_low']}–{row['rank_high']}" if row["rank"] else "provisional",
