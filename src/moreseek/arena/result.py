@@ -133,6 +133,10 @@ class Ratings:
             raise InputError(f"no contestant '{name}'{did_you_mean(name, self.names)}")
         return self.names.index(name)
 
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        self.place(name)  # says what is not there
+        return next(row for row in self.rows() if row["name"] == name)
+
     def difference(self, a: str, b: str) -> dict[str, float]:
         """How much better a is than b, in points: value, se, ci_low, ci_high, p (two-sided, not corrected)."""
         i, j = self.place(a), self.place(b)

@@ -26,6 +26,9 @@ def test_two_contestants_get_the_log_odds_of_their_score():
     found = bradley_terry([("x", "y", "model_a")] * 30 + [("y", "x", "model_a")] * 10 + [("x", "y", "tie")] * 20)
     assert found.theta[0] - found.theta[1] == pytest.approx(math.log(40 / 20), abs=1e-9)
     assert found.difference("x", "y")["value"] == pytest.approx(POINTS * math.log(2), abs=1e-6)
+    assert found["x"]["rating"] - found["y"]["rating"] == pytest.approx(POINTS * math.log(2), abs=1e-6)
+    with pytest.raises(InputError, match="no contestant 'z'"):
+        found["z"]
 
 
 def test_100_points_are_64_per_cent_of_wins():
