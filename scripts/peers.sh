@@ -9,8 +9,9 @@ if [[ -z ${PYTHON:-} ]]; then
   if [[ -x .venv/bin/python ]]; then PYTHON=.venv/bin/python; else PYTHON=python3; fi
 fi
 
-build_trl() {
-  local folder=.peers/trl list=scripts/peers-trl.txt
+# build NAME CHECK: .peers/NAME from scripts/peers-NAME.txt; CHECK prints what was built.
+build() {
+  local folder=.peers/$1 list=scripts/peers-$1.txt
   local built=$folder/built-from.txt # written last, so a half-made environment is made again
   if [[ -f $built ]] && cmp -s "$list" "$built"; then
     echo "$folder: up to date"
@@ -21,10 +22,13 @@ build_trl() {
   mkdir -p .peers
   "$PYTHON" -m venv "$folder"
   local pip=("$folder/bin/python" -m pip install --quiet --disable-pip-version-check)
-  "${pip[@]}" "$(grep '^torch==' "$list")"
+  local torch
+  torch=$(grep '^torch==' "$list" || true)
+  if [[ -n $torch ]]; then "${pip[@]}" "$torch"; fi
   "${pip[@]}" --requirement "$list"
-  "$folder/bin/python" -c 'import torch, transformers, trl; print("torch", torch.__version__, "transformers", transformers.__version__, "trl", trl.__version__)'
+  "$folder/bin/python" -c "$2"
   cp "$list" "$built"
 }
 
-build_trl
+build trl 'import torch, transformers, trl; print("torch", torch.__version__, "transformers", transformers.__version__, "trl", trl.__version__)'
+build arena 'from importlib.metadata import version; print("arena-rank", version("arena-rank"), "evalica", version("evalica"))'

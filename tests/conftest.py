@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+from pathlib import Path
 
 # Set before anything imports torch, and inherited by the processes that tests start: sums depend on the number of
 # threads, and tests compare them bit for bit. torch itself is not imported here: tests without it stay fast.
@@ -22,3 +23,12 @@ def _same_random_numbers() -> None:
     np.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_votes() -> Path:
+    """llmfao's folder of real human votes, which lies beside the checkout; tests with it skip where it does not."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "votes" / "llmfao"
+    if not (folder / "crowd-comparisons.csv").is_file():
+        pytest.skip(f"no real votes: {folder} is not there")
+    return folder

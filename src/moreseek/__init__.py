@@ -16,15 +16,18 @@ _LAZY = {
 }
 
 if TYPE_CHECKING:
+    from moreseek import arena as arena
     from moreseek.engine.llm import LLM as LLM
     from moreseek.engine.sampling import SamplingParams as SamplingParams
     from moreseek.model.weights import load_model as load_model
     from moreseek.model.weights import save_model as save_model
 
-__all__ = ["LLM", "SamplingParams", "__version__", "load_model", "save_model"]
+__all__ = ["LLM", "SamplingParams", "__version__", "arena", "load_model", "save_model"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "arena":
+        return importlib.import_module("moreseek.arena")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'moreseek' has no attribute '{name}'")

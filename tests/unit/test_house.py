@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "moreseek"
 TOOLS = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1", "COLUMNS": "120"}
 
-FEATHERWEIGHT_PACKAGES = ("text", "data", "rewards")
+FEATHERWEIGHT_PACKAGES = ("text", "data", "rewards", "arena")
 FEATHERWEIGHT_MODULES = ("errors", "records", "config", "cli", "evals.statistics", "evals.report")
 CONTAINER_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
@@ -112,7 +112,9 @@ def test_text_data_rewards_and_reports_import_no_torch() -> None:
     assert loaded.returncode == 0, loaded.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["arena", "leaderboard", "--help"]], ids=" ".join
+)
 def test_help_and_version_import_no_torch(arguments: list[str]) -> None:
     answered = python(
         "import sys\n"

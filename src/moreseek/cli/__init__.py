@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import moreseek
+from moreseek.cli import arena
 from moreseek.errors import MoreseekError
 
 app = typer.Typer(
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(arena.app, name="arena")
 
 Model = Annotated[str, typer.Argument(help="a run, run/stage, a Hugging Face folder or a .gguf file", metavar="MODEL")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]

@@ -1,0 +1,86 @@
+"""`pip install moreseek[arena]` is enough: the arena works with the packages of the base and of its extra alone."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VOTES = "left,right,winner,worker,prompt\n" + "x,y,left,w1,p1\ny,x,tie,w2,p2\ny,z,right,w3,p3\nz,x,left,w4,p4\n" * 20
+RUN = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent!r}:
+            raise ImportError(f"{{name}} does not come with moreseek[arena]")
+sys.meta_path.insert(0, Absent())
+sys.argv = {arguments!r}
+from moreseek.cli import main
+main()
+"""
+
+
+def normalised(requirement: str) -> str:
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert name is not None
+    return re.sub(r"[-_.]+", "-", name.group()).lower()
+
+
+def closure(names: list[str]) -> set[str]:
+    """These packages and all that they need, as installed here."""
+    known: set[str] = set()
+    while names:
+        name = names.pop()
+        if name not in known:
+            known.add(name)
+            try:
+                needed = requires(name) or []
+            except PackageNotFoundError:
+                continue
+            names += [normalised(line) for line in needed if "extra ==" not in line]
+    return known
+
+
+@pytest.fixture(scope="module")
+def absent() -> list[str]:
+    """Top-level modules of everything else that is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] + project["optional-dependencies"]["arena"]
+    there = closure([normalised(line) for line in lines]) | {"moreseek"}
+    found = packages_distributions()
+    return sorted(module for module, owners in found.items() if not {normalised(owner) for owner in owners} & there)
+
+
+def run(absent: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    code = RUN.format(absent=set(absent), arguments=["moreseek", *map(str, arguments)])
+    environment = {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", "MPLBACKEND": "Agg"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_torch_is_not_part_of_the_arena(absent):
+    if "torch" not in packages_distributions():
+        pytest.skip("torch is not installed, so this is such an environment already")
+    assert "torch" in absent
+    assert "tokenizers" in absent
+
+
+def test_the_leaderboard_and_its_picture_need_nothing_else(absent, tmp_path):
+    path, picture = tmp_path / "votes.csv", tmp_path / "board.png"
+    path.write_text(VOTES, encoding="utf-8")
+    done = run(absent, "arena", "leaderboard", path, "--json", "--plot", picture)
+    assert done.returncode == 0, done.stderr
+    assert [row["name"] for row in json.loads(done.stdout)["rows"]] == ["z", "x", "y"]
+    assert picture.is_file()
+
+
+def test_the_comparison_needs_nothing_else(absent, tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text(VOTES, encoding="utf-8")
+    done = run(absent, "arena", "compare", "y", "z", "--votes", path)
+    assert done.returncode == 0, done.stderr
+    assert "z is better than y" in done.stdout
