@@ -252,19 +252,24 @@ extern "C" void native_choose(const float *logits, const double *uniforms, i64 *
         std::vector<double> sums(blocks);
         for (i64 row = low; row < high; row++) {
             const float *z = logits + row * vocab;
-            float highest = -INFINITY;
-#pragma omp simd reduction(max : highest)
-            for (i64 i = 0; i < vocab; i++) highest = z[i] > highest ? z[i] : highest;
+            memcpy(weights, z, vocab * 4); // a copy in whole vectors, and in the cache
+            for (i64 i = vocab; i < blocks * BLOCK; i++) weights[i] = -INFINITY;
+            Vec most = *(Vec *)weights;
+            for (i64 i = LANES; i < blocks * BLOCK; i += LANES) {
+                Vec x = *(Vec *)(weights + i);
+                most = x > most ? x : most;
+            }
+            float highest = most[0];
+            for (int i = 1; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
             double total = 0.0;
             for (i64 b = 0; b < blocks; b++) {
-                i64 end = b * BLOCK + BLOCK < vocab ? b * BLOCK + BLOCK : vocab;
-                float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-                for (i64 i = b * BLOCK; i < end; i++) {
-                    weights[i] = fast_exp((z[i] - highest) * inverse_temperature);
-                    sum += weights[i];
+                Vec sum{};
+                for (i64 i = b * BLOCK; i < (b + 1) * BLOCK; i += LANES) {
+                    Vec e = fast_exp((*(Vec *)(weights + i) - highest) * inverse_temperature);
+                    *(Vec *)(weights + i) = e;
+                    sum += e;
                 }
-                total += sums[b] = sum;
+                total += sums[b] = sum_of(sum);
             }
             i64 token = vocab - 1;
             if (!uniforms) {
