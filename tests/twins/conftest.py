@@ -8,6 +8,7 @@ import torch
 
 from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import Transformer, build
+from moreseek.native import bindings
 
 VOCAB, CONTEXT = 89, 256
 BASE = {
@@ -39,7 +40,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "v3": DEEPSEEK | {"num_nextn_predict_layers": 1},
     "v3-q-lora-groups-yarn": DEEPSEEK
     | {"q_lora_rank": 20, "n_group": 4, "topk_group": 2, "rope_scaling": YARN_V3, "attention_bias": True},
+    "v3-whole-vectors": DEEPSEEK
+    | {"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16, "num_attention_heads": 3},
     "llama": DENSE | {"model_type": "llama"},
+    "llama-whole-vectors": DENSE | {"model_type": "llama", "head_dim": 32},
     "qwen2": DENSE | {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen3": DENSE | {"model_type": "qwen3", "num_key_value_heads": 1},
 }
@@ -54,6 +58,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["native", "torch"])
+def both_paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run with the native kernels, and again with their twins in torch, as on a machine without a compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(bindings, "why_not", lambda: "switched off by a test")
+    elif (reason := bindings.why_not()) is not None:
+        pytest.skip(f"no native kernels: {reason}")
+    return request.param
 
 
 @pytest.fixture(scope="session")

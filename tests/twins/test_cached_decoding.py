@@ -13,6 +13,8 @@ from moreseek.training import packing
 from moreseek.training.packing import pack
 from moreseek.training.rollouts import Rollout
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 CLOSE = {"atol": 5e-5, "rtol": 1e-4}
 LENGTHS = [7, 1, 12, 5]  # of the prompts
 TOTAL = 30

@@ -18,6 +18,8 @@ from moreseek.model.swiglu import MLP
 from moreseek.model.transformer import document_mask
 from moreseek.training.pretrain import mtp_targets
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 
 def assert_same(fast, plain, inputs, atol=2e-5):
     """Values, and gradients by every input for one random direction."""

@@ -24,6 +24,7 @@ def examine() -> dict[str, Any]:
     speed: dict[str, Any] = {}
     if importlib.util.find_spec("torch") is not None:
         speed = _speed()
+        checks.append(_kernels())
         checks += _training(machine, speed)
     return {"machine": machine, "versions": versions(), "speed": speed, "checks": checks}
 
@@ -74,6 +75,14 @@ def _speed() -> dict[str, Any]:
         "device": str(device), "threads": threads, "fp32_gflops": round(fp32), "bf16_gflops": round(bf16),
         "precision": str(chosen).removeprefix("torch."),
     }  # fmt: skip
+
+
+def _kernels() -> dict[str, str]:
+    from moreseek.native.bindings import lanes, why_not
+
+    reason = why_not()
+    detail = f"fused C++ kernels, {lanes()} floats a vector" if reason is None else reason
+    return _check("native kernels (CPU)", "off" if reason else "ok", detail)
 
 
 def _training(machine: dict[str, Any], speed: dict[str, Any]) -> list[dict[str, str]]:

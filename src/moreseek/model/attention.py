@@ -11,9 +11,9 @@ from moreseek.model.config import ModelConfig, rope_type
 from moreseek.model.layers import RMSNorm, rotate, yarn_mscale
 from moreseek.model.linear import Linear
 from moreseek.model.scores import attend
+from moreseek.native.attention import Heads, Layout, attention_latent, attention_q_k_v, attention_qkv
 from moreseek.native.bindings import usable
 from moreseek.native.decode import decode_grouped, decode_latent, fits_latent
-from moreseek.native.attention import Heads, Layout, attention_latent, attention_q_k_v, attention_qkv
 
 LATENT_EPS = 1e-6  # transformers fixes the eps of the two latent norms, whatever rms_norm_eps is
 
@@ -143,7 +143,12 @@ class LatentAttention(nn.Module):
             q, kv, k_rope = q.flatten(0, 1), kv.flatten(0, 1), k_rope.flatten(0, 1)
             return self.o_proj(attention_latent(q, kv, k_rope, self.sizes, shared.layout).view(batch, tokens, -1))
         view = shared.cache
-        if view is not None and view.one_each and usable(q, view.cache.tensors[0]) and fits_latent(self.rank, self.value):
+        if (
+            view is not None
+            and view.one_each
+            and usable(q, view.cache.tensors[0])
+            and fits_latent(self.rank, self.value)
+        ):
             rows = self.kv_a_layernorm(latent.squeeze(1)), k_rope.squeeze(1), view.rows(0, self.layer), view.start
             up, up_v = self.kv_b_proj.weight, self._up_v()
             out = decode_latent(q.squeeze(1), *rows, shared.phases, up, up_v, self.sizes)

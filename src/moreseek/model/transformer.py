@@ -99,7 +99,7 @@ class Transformer(nn.Module):
         phases = self.rope(torch.arange(tokens, device=ids.device).unsqueeze(0), tokens)
         shared = Pass(phases=phases, balance_weight=balance_weight)
         if usable(self.embed_tokens.weight):
-            shared.layout = rows_layout(*ids.shape, phases, documents)
+            shared.layout = rows_layout(ids.shape[0], tokens, phases, documents)
         elif documents is not None:
             shared.mask = document_mask(documents, self._mask_dtype())
         return shared

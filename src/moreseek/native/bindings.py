@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from moreseek.native.build import Unavailable, library
+from moreseek.native.build import UnavailableError, library
 
 
 class AttentionArgs(ctypes.Structure):
@@ -54,7 +54,7 @@ SIGNATURES = {
 
 @lru_cache
 def kernels() -> ctypes.CDLL:
-    """The library, ready to call. Raises Unavailable."""
+    """The library, ready to call. Raises UnavailableError."""
     found = library()
     for name, arguments in SIGNATURES.items():
         function = getattr(found, name)
@@ -73,7 +73,7 @@ def _sgemm_address() -> int | None:
             return ctypes.cast(ctypes.CDLL(str(folder / name)).sgemm_, c_void_p).value
         except (OSError, AttributeError):
             continue
-    raise Unavailable("this build of torch shows no sgemm_ to call")
+    raise UnavailableError("this build of torch shows no sgemm_ to call")
 
 
 @lru_cache
@@ -87,7 +87,7 @@ def why_not() -> str | None:
     """None when the kernels work here, else the reason in words."""
     try:
         kernels()
-    except Unavailable as reason:
+    except UnavailableError as reason:
         return str(reason)
     return None
 

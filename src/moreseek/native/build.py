@@ -26,15 +26,15 @@ OPTIONAL = (("-fopenmp",), ("-fopenmp-simd",), ("-mprefer-vector-width=512",))  
 TIMEOUT_S = 180
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """Why there are no native kernels here."""
 
 
 @lru_cache
 def library() -> ctypes.CDLL:
-    """The kernels, compiled if need be. Raises Unavailable, always with the same reason in one process."""
+    """The kernels, compiled if need be. Raises UnavailableError, always with the same reason in one process."""
     if os.environ.get("MORESEEK_NATIVE") == "0":
-        raise Unavailable("switched off by MORESEEK_NATIVE=0")
+        raise UnavailableError("switched off by MORESEEK_NATIVE=0")
     compiler = find_compiler()
     path = _cache_folder() / f"native-{_fingerprint(compiler)}.so"
     if not path.is_file():
@@ -42,11 +42,11 @@ def library() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
-        raise Unavailable(f"the compiled kernels do not load: {error}") from None
+        raise UnavailableError(f"the compiled kernels do not load: {error}") from None
 
 
 def find_compiler() -> tuple[str, ...]:
-    """The command of a C++ compiler: CXX, the system's, or zig's (PyPI: ziglang). Raises Unavailable."""
+    """The command of a C++ compiler: CXX, the system's, or zig's (PyPI: ziglang). Raises UnavailableError."""
     wanted = os.environ.get("CXX")
     for name in (wanted,) if wanted else COMPILERS:
         found = shutil.which(name)
@@ -55,7 +55,7 @@ def find_compiler() -> tuple[str, ...]:
     try:
         import ziglang  # pyright: ignore[reportMissingImports] # noqa: F401
     except ImportError:
-        raise Unavailable(
+        raise UnavailableError(
             "no C++ compiler: install one (Debian: apt install g++) or `pip install ziglang`, and training and "
             "sampling on this CPU get faster"
         ) from None
@@ -91,12 +91,12 @@ def _compile(compiler: tuple[str, ...], path: Path) -> None:
                 capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
             )  # fmt: skip
             if run.returncode != 0:
-                raise Unavailable(f"{compiler[0]} failed: {run.stderr.strip()[-500:]}")
-            os.replace(target, path)
+                raise UnavailableError(f"{compiler[0]} failed: {run.stderr.strip()[-500:]}")
+            target.replace(path)
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{compiler[0]} took more than {TIMEOUT_S} s") from None
+        raise UnavailableError(f"{compiler[0]} took more than {TIMEOUT_S} s") from None
     except OSError as error:
-        raise Unavailable(f"could not build in {path.parent}: {error}") from None
+        raise UnavailableError(f"could not build in {path.parent}: {error}") from None
 
 
 def _knows(compiler: tuple[str, ...], flags: tuple[str, ...], room: str) -> bool:

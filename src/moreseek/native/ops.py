@@ -24,7 +24,9 @@ def _norm(x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, rstd: Ten
     return total, out
 
 
-def _norm_backward(grad: Tensor, extra: Tensor | None, x: Tensor, weight: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+def _norm_backward(
+    grad: Tensor, extra: Tensor | None, x: Tensor, weight: Tensor, rstd: Tensor
+) -> tuple[Tensor, Tensor]:
     grad = grad.contiguous()
     extra = None if extra is None else extra.contiguous()
     rows, row_stride = _rows(x)

@@ -14,6 +14,7 @@ from moreseek.evals.report import terminal_table, write_report
 from moreseek.evals.run import evaluate
 from moreseek.machine import describe_machine, versions
 from moreseek.model.transformer import flops_per_token, parameter_counts
+from moreseek.native.bindings import why_not
 from moreseek.recipes.preflight import check_inputs
 from moreseek.recipes.recipe import Recipe, Stage
 from moreseek.recipes.stages import load_pair, train_stage
@@ -92,7 +93,8 @@ class Runner:
             "seed": self.recipe.run.seed,
             "recipe": self.recipe.resolved(),
             "versions": versions(),
-            "machine": describe_machine() | {"threads": threads, "device": str(self.device)},
+            "machine": describe_machine()
+            | {"threads": threads, "device": str(self.device), "native_kernels": why_not() or "on"},
             "precision": str(self.precision).removeprefix("torch."),
             "started_at": before.get("started_at") or now(),
             "wall_s": before.get("wall_s", 0.0),
