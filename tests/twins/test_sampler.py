@@ -13,6 +13,8 @@ from moreseek.errors import InputError
 GREEDY = SamplingParams(temperature=0, max_tokens=9)
 WARM = SamplingParams(temperature=0.8, max_tokens=9)
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 
 @pytest.fixture
 def prompts():

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from moreseek.native import ops
+from moreseek.native.bindings import usable
+
 
 class Linear(nn.Linear):
     """nn.Linear that uses ``transposed`` (in, out) while there is one."""
@@ -19,6 +22,8 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.transposed is None:
+            if torch.is_grad_enabled() and self.bias is None and usable(input, self.weight):
+                return ops.linear(input, self.weight)
             return super().forward(input)
         y = input @ self.transposed
         return y if self.bias is None else y.add_(self.bias)

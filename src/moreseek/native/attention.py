@@ -1,4 +1,4 @@
-"""Causal attention of flat rows with rotary embedding inside: a plain batch, packed documents, or branching rollouts."""
+"""Causal attention of flat rows with rotary embedding inside: plain batches, packed documents, branching rollouts."""
 
 from ctypes import byref
 from dataclasses import dataclass

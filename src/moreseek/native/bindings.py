@@ -33,6 +33,8 @@ P, N, F, T = c_void_p, c_int64, c_float, c_int  # pointer, number, float, thread
 SIGNATURES = {
     "native_rms_norm": (P, N, P, P, P, P, P, N, N, F, T),
     "native_rms_norm_backward": (P, P, P, N, P, P, P, P, N, N, T),
+    "native_linear": (P, P, P, N, N, N, T),
+    "native_linear_backward": (P, P, P, P, P, N, N, N, T),
     "native_swiglu": (P, P, P, P, P, N, N, N, T),
     "native_swiglu_backward": (P, P, P, P, P, P, P, P, N, N, N, T),
     "native_sort_slots": (P, N, N, P, P, P),

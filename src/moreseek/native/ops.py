@@ -97,6 +97,40 @@ def add_rms_norm(x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> tuple[
     return _AddRMSNorm.apply(x, delta, weight, eps)  # pyright: ignore[reportReturnType]
 
 
+# --- linear -------------------------------------------------------------------------------------------------------
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        x = x.contiguous()
+        out, size = weight.shape
+        y = x.new_empty(*x.shape[:-1], out)
+        kernels().native_linear(
+            x.data_ptr(), weight.data_ptr(), y.data_ptr(), x.numel() // size, size, out, torch.get_num_threads()
+        )
+        ctx.save_for_backward(x, weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        out, size = weight.shape
+        grad = grads[0].contiguous()
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight = torch.empty_like(weight)
+        kernels().native_linear_backward(
+            grad.data_ptr(), x.data_ptr(), weight.data_ptr(), None if dx is None else dx.data_ptr(),
+            dweight.data_ptr(), x.numel() // size, size, out, torch.get_num_threads(),
+        )  # fmt: skip
+        return dx, dweight
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x: (…, size), weight: (out, size) → (…, out)."""
+    return _Linear.apply(x, weight)  # pyright: ignore[reportReturnType]
+
+
 # --- feed-forward -------------------------------------------------------------------------------------------------
 
 

@@ -209,6 +209,37 @@ static inline void gemm_tn(i64 m, i64 n, i64 k, const float *a, i64 lda, const f
     }
 }
 
+// to (columns, rows) = from (rows, columns) transposed, tile by tile.
+static inline void transpose(const float *from, i64 rows, i64 columns, float *to) {
+    constexpr i64 TILE = 16;
+    for (i64 r = 0; r < rows; r += TILE)
+        for (i64 c = 0; c < columns; c += TILE) {
+            i64 r_end = r + TILE < rows ? r + TILE : rows, c_end = c + TILE < columns ? c + TILE : columns;
+            for (i64 j = c; j < c_end; j++)
+                for (i64 i = r; i < r_end; i++) to[j * rows + i] = from[i * columns + j];
+        }
+}
+
+// A weight (rows, columns) that products of n rows will read as its transpose: laid out anew where that pays.
+struct Transposed {
+    const float *as_is, *turned; // turned is null where it does not pay
+    i64 rows, columns;
+    Transposed(const float *weight, i64 rows, i64 columns, i64 n, int slot)
+        : as_is(weight), turned(nullptr), rows(rows), columns(columns) {
+        if (n < 512) return;
+        float *room = scratch(slot, rows * columns);
+        transpose(weight, rows, columns, room);
+        turned = room;
+    }
+    // y (n, rows) = x (n, columns) · weightᵀ
+    void product(i64 n, const float *x, float *y) const {
+        if (turned)
+            gemm_nn(n, rows, columns, x, columns, turned, rows, 0.0f, y, rows);
+        else
+            gemm_nt(n, rows, columns, x, columns, as_is, columns, 0.0f, y, rows);
+    }
+};
+
 // target += the partial sums of parts 1.., which stand one after another behind `partial`.
 static inline void add_partials(float *target, const float *partial, i64 n, int parts, int threads) {
     parallel_parts(n, worth(n, parts, threads), [&](int, i64 low, i64 high) {

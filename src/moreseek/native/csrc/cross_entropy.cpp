@@ -15,11 +15,11 @@ static inline i64 block_of(i64 vocab) {
 
 // logits (rows, vocab) = hidden · headᵀ, block by block, each row handed to f while it is in the cache.
 template <class F>
-static void logits_rows(const float *hidden, const float *head, float *logits, i64 rows, i64 vocab, i64 size, F f) {
+static void logits_rows(const float *hidden, const Transposed &head, float *logits, i64 rows, i64 vocab, i64 size, F f) {
     i64 block = block_of(vocab);
     for (i64 low = 0; low < rows; low += block) {
         i64 count = low + block < rows ? block : rows - low;
-        gemm_nt(count, vocab, size, hidden + low * size, size, head, size, 0.0f, logits + low * vocab, vocab);
+        head.product(count, hidden + low * size, logits + low * vocab);
         for (i64 i = low; i < low + count; i++) f(i, logits + i * vocab);
     }
 }
@@ -62,12 +62,13 @@ extern "C" double native_cross_entropy(const float *hidden, const float *head, c
     float *partial = scratch(3, (parts - 1) * matrix);
     std::vector<double> losses(parts, 0.0);
     if (n == 0) memset(dhead, 0, matrix * 4);
+    Transposed head_t(head, vocab, size, n, 4);
     parallel_parts(n, parts, [&](int part, i64 low, i64 high) {
         float *logits = scratch(1, chunk * vocab), *dh = part ? partial + (part - 1) * matrix : dhead;
         double loss = 0.0;
         for (i64 r = low; r < high; r += chunk) {
             i64 rows = r + chunk < high ? chunk : high - r;
-            logits_rows(hidden + r * size, head, logits, rows, vocab, size, [&](i64 i, float *z) {
+            logits_rows(hidden + r * size, head_t, logits, rows, vocab, size, [&](i64 i, float *z) {
                 float wanted = z[targets[r + i]];
                 loss += softmax_row(z, vocab, 1.0f, nullptr) - wanted;
                 z[targets[r + i]] -= 1.0f;
@@ -88,12 +89,13 @@ extern "C" void native_token_logprobs(const float *hidden, const float *head, co
                                       float *probabilities, float *logprobs, float *entropy, i64 n, i64 vocab,
                                       i64 size, float temperature, int threads) {
     i64 chunk = chunk_of(vocab);
+    Transposed head_t(head, vocab, size, n, 4);
     parallel_parts(n, worth(n, 2 * vocab * size, threads), [&](int, i64 low, i64 high) {
         float *room = probabilities ? nullptr : scratch(1, chunk * vocab);
         for (i64 r = low; r < high; r += chunk) {
             i64 rows = r + chunk < high ? chunk : high - r;
             float *logits = probabilities ? probabilities + r * vocab : room;
-            logits_rows(hidden + r * size, head, logits, rows, vocab, size, [&](i64 i, float *z) {
+            logits_rows(hidden + r * size, head_t, logits, rows, vocab, size, [&](i64 i, float *z) {
                 float wanted = z[targets[r + i]] / temperature;
                 logprobs[r + i] = wanted - softmax_row(z, vocab, 1.0f / temperature, entropy + r + i);
             });

@@ -22,15 +22,15 @@ static inline void activate_row_backward(const float *gate, const float *up, flo
     }
 }
 
-static void forward_rows(const float *x, const float *gate_up, const float *down, float *hidden, float *y, i64 rows,
-                         i64 size, i64 inner) {
+static void forward_rows(const float *x, const Transposed &gate_up, const Transposed &down, float *hidden, float *y,
+                         i64 rows, i64 inner) {
     float *act = scratch(1, rows * inner);
-    gemm_nt(rows, 2 * inner, size, x, size, gate_up, size, 0.0f, hidden, 2 * inner);
+    gate_up.product(rows, x, hidden);
     for (i64 r = 0; r < rows; r++) {
         const float *gate = hidden + r * 2 * inner;
         activate_row(gate, gate + inner, act + r * inner, inner);
     }
-    gemm_nt(rows, size, inner, act, inner, down, inner, 0.0f, y, size);
+    down.product(rows, act, y);
 }
 
 static void backward_rows(const float *grad, const float *x, const float *gate_up, const float *down,
@@ -51,10 +51,11 @@ static void backward_rows(const float *grad, const float *x, const float *gate_u
 extern "C" void native_swiglu(const float *x, const float *gate_up, const float *down, float *hidden, float *y, i64 n,
                               i64 size, i64 inner, int threads) {
     i64 chunk = chunk_of(inner);
+    Transposed gate_up_t(gate_up, 2 * inner, size, n, 7), down_t(down, size, inner, n, 8);
     parallel_parts(n, worth(n, 6 * size * inner, threads), [&](int, i64 low, i64 high) {
         for (i64 r = low; r < high; r += chunk) {
             i64 rows = r + chunk < high ? chunk : high - r;
-            forward_rows(x + r * size, gate_up, down, hidden + r * 2 * inner, y + r * size, rows, size, inner);
+            forward_rows(x + r * size, gate_up_t, down_t, hidden + r * 2 * inner, y + r * size, rows, inner);
         }
     });
 }
@@ -120,11 +121,13 @@ extern "C" void native_experts(const float *x, const float *weights, const i64 *
     i64 chunk = chunk_of(inner), matrix = inner * size;
     parallel(experts, worth(n * top_k, 6 * matrix, threads), [&](i64 e) {
         float *gathered = scratch(5, chunk * size);
+        i64 load = bounds[e + 1] - bounds[e];
+        Transposed gate_up_t(gate_up + e * 2 * matrix, 2 * inner, size, load, 7);
+        Transposed down_t(down + e * matrix, size, inner, load, 8);
         for (i64 r = bounds[e]; r < bounds[e + 1]; r += chunk) {
             i64 rows = r + chunk < bounds[e + 1] ? chunk : bounds[e + 1] - r;
             for (i64 i = 0; i < rows; i++) memcpy(gathered + i * size, x + order[r + i] / top_k * size, size * 4);
-            forward_rows(gathered, gate_up + e * 2 * matrix, down + e * matrix, hidden + r * 2 * inner, y + r * size,
-                         rows, size, inner);
+            forward_rows(gathered, gate_up_t, down_t, hidden + r * 2 * inner, y + r * size, rows, inner);
         }
     });
     combine(y, place, weights, out, n, top_k, size, threads);
