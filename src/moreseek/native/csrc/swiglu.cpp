@@ -1,7 +1,7 @@
 // SwiGLU, y = (silu(x·Gᵀ) · x·Uᵀ)·Dᵀ, for one dense layer and for routed experts; twins: swiglu.py and moe.py.
 #include "common.h"
 
-static constexpr i64 CHUNK_VALUES = 1 << 19; // gate and up of one chunk: 2 MB, about a core's cache
+static constexpr i64 CHUNK_VALUES = 1 << 18; // gate and up of one chunk: 1 MB
 
 static inline i64 chunk_of(i64 inner) {
     i64 rows = CHUNK_VALUES / (2 * inner);
