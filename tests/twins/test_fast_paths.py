@@ -255,6 +255,12 @@ def test_cross_entropy_of_nothing_is_zero_with_zero_gradients():
     assert not head.grad.any()
 
 
+@pytest.mark.parametrize("target", [11, 10**6])
+def test_a_target_outside_the_vocabulary_is_an_error(target):
+    with pytest.raises((IndexError, RuntimeError)):
+        cross_entropy(leaf(2, 6), leaf(11, 6), torch.tensor([0, target]))
+
+
 def test_cross_entropy_with_a_large_vocabulary_and_extreme_logits():
     hidden, head, targets = leaf(40, 4, scale=30), leaf(30_000, 4), torch.randint(30_000, (40,))
     plain = F.cross_entropy(hidden @ head.t(), targets)

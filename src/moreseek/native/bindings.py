@@ -62,8 +62,8 @@ def kernels() -> ctypes.CDLL:
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, None
     found.native_cross_entropy.restype = c_double
-    found.native_start.argtypes, found.native_start.restype = (c_void_p,), c_int
-    found.native_start(_sgemm_address())
+    found.native_start.argtypes, found.native_start.restype = (c_void_p, c_void_p), c_int
+    found.lanes = found.native_start(_sgemm_address(), _team_address())
     return found
 
 
@@ -78,10 +78,22 @@ def _sgemm_address() -> int | None:
     raise UnavailableError("this build of torch shows no sgemm_ to call")
 
 
+def _team_address() -> int | None:
+    """GOMP_parallel of the OpenMP runtime that torch has loaded. None: the kernels then keep to one thread."""
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        return None
+    for line in maps.read_text(encoding="utf-8", errors="replace").splitlines():
+        path = line.partition("/")[2]
+        if path.rsplit("/", 1)[-1].startswith(("libgomp", "libomp", "libiomp")):
+            return ctypes.cast(ctypes.CDLL(f"/{path}").GOMP_parallel, c_void_p).value
+    return None
+
+
 @lru_cache
 def lanes() -> int:
     """Floats in one vector of this build."""
-    return int(kernels().native_start(_sgemm_address()))
+    return int(kernels().lanes)
 
 
 @lru_cache

@@ -207,10 +207,17 @@ def experts(x: Tensor, weights: Tensor, chosen: Tensor, gate_up: Tensor, down: T
 # --- losses -------------------------------------------------------------------------------------------------------
 
 
+def _check_targets(targets: Tensor, vocab: int) -> Tensor:
+    """Contiguous targets, all of them rows of the head: the kernels look nothing up twice."""
+    if targets.numel() and (int(targets.min()) < 0 or int(targets.max()) >= vocab):
+        raise IndexError(f"a target is outside the vocabulary of {vocab} tokens")
+    return targets.contiguous()
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, scale: float) -> Tensor:
-        hidden = hidden.contiguous()
+        hidden, targets = hidden.contiguous(), _check_targets(targets, head.shape[0])
         dhidden, dhead = torch.empty_like(hidden), torch.empty_like(head)
         total = kernels().native_cross_entropy(
             hidden.data_ptr(), head.data_ptr(), targets.data_ptr(), dhidden.data_ptr(), dhead.data_ptr(),
@@ -235,7 +242,7 @@ def cross_entropy_sum(hidden: Tensor, head: Tensor, targets: Tensor, scale: floa
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        hidden = hidden.contiguous()
+        hidden, targets = hidden.contiguous(), _check_targets(targets, head.shape[0])
         needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         probabilities = hidden.new_empty(hidden.shape[0], head.shape[0]) if needed else None
         logprobs, entropy = hidden.new_empty(2, hidden.shape[0]).unbind()

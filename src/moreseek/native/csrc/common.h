@@ -1,13 +1,11 @@
 // Shared by all kernels: vectors, exp, a small matrix product, threads and scratch memory.
 // Plain C++17 with GCC/Clang vector extensions: no intrinsics, so that it builds on any CPU.
 #pragma once
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 using i64 = int64_t;
 
@@ -107,16 +105,28 @@ static inline float *scratch(int slot, i64 n) {
     return buffers[slot].data();
 }
 
+// GOMP_parallel of the OpenMP runtime that torch brought along, so that both share one pool of threads, whatever
+// compiler built this; null where there is none. Set once by native_start.
+typedef void (*RunTeam)(void (*)(void *), void *, unsigned, unsigned);
+extern RunTeam run_team;
+
 // f(task) for every task, in parallel. Which thread runs a task may change, so f must not share sums between tasks.
 template <class F> static void parallel(i64 tasks, int threads, F f) {
-#ifdef _OPENMP
-    if (threads > 1 && tasks > 1) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    if (threads <= 1 || tasks <= 1 || !run_team) {
         for (i64 task = 0; task < tasks; task++) f(task);
         return;
     }
-#endif
-    for (i64 task = 0; task < tasks; task++) f(task);
+    struct Work {
+        F *f;
+        i64 tasks;
+        std::atomic<i64> next;
+    } work{&f, tasks, {0}};
+    run_team(
+        [](void *data) {
+            Work &work = *(Work *)data;
+            for (i64 task; (task = work.next++) < work.tasks;) (*work.f)(task);
+        },
+        &work, (unsigned)(threads < tasks ? threads : tasks), 0);
 }
 
 // f(part, low, high): the same `parts` contiguous pieces of 0..n whatever thread runs them, so sums are repeatable.

@@ -2,9 +2,11 @@
 #include "common.h"
 
 Sgemm blas_sgemm = nullptr;
+RunTeam run_team = nullptr;
 
-extern "C" int native_start(void *sgemm_address) {
+extern "C" int native_start(void *sgemm_address, void *gomp_parallel_address) {
     blas_sgemm = (Sgemm)sgemm_address;
+    run_team = (RunTeam)gomp_parallel_address;
     return LANES;
 }
 
