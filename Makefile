@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Ready: $(BIN)/moreseek --help"
 
-demo: setup  ## make a tiny reasoning model here: about 5 minutes of training on two cores
+demo: setup  ## make a tiny reasoning model here: 3 to 4 minutes of training on two cores
 	@$(BIN)/moreseek run recipes/tiny-r1.toml $(ARGS)
 
 test: setup  ## run the tests (minutes)

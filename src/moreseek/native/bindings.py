@@ -63,7 +63,7 @@ def kernels() -> ctypes.CDLL:
         function.argtypes, function.restype = arguments, None
     found.native_cross_entropy.restype = c_double
     found.native_start.argtypes, found.native_start.restype = (c_void_p, c_void_p), c_int
-    found.lanes = found.native_start(_sgemm_address(), _team_address())
+    found.native_start(_sgemm_address(), _team_address())
     return found
 
 
@@ -93,7 +93,7 @@ def _team_address() -> int | None:
 @lru_cache
 def lanes() -> int:
     """Floats in one vector of this build."""
-    return int(kernels().lanes)
+    return int(kernels().native_start(_sgemm_address(), _team_address()))
 
 
 @lru_cache
