@@ -37,11 +37,19 @@ class _Rows:
     cached: Tensor  # (slots,) tokens in the cache
     made: Tensor  # (slots,) tokens sampled so far
     last: Tensor  # (slots,) last sampled token, not yet in the cache
+    prompt: Tensor  # (slots,) number of the row's prompt; equal prompts have one number
+    prompt_tokens: Tensor  # (slots,)
     count: int = 0
 
     def move(self, source: int, target: int) -> None:
-        for tensor in (self.request, self.cached, self.made, self.last):
+        for tensor in (self.request, self.cached, self.made, self.last, self.prompt, self.prompt_tokens):
             tensor[target] = tensor[source]
+
+    def same(self) -> tuple[Tensor, Tensor]:
+        """For each active row the first one with the same prompt, and how many tokens the two share."""
+        prompt = self.prompt[: self.count]
+        leader = (prompt.unsqueeze(1) == prompt).to(torch.uint8).argmax(dim=1)
+        return leader, self.prompt_tokens[: self.count]
 
 
 class Sampler:
@@ -112,8 +120,9 @@ class _Generation:
         self.cache = Cache(self.model.config, self.slots, length, self.model.embed_tokens.weight)
         self.waiting = deque(range(total))
         long = {"dtype": torch.int64, "device": device}
-        request, cached, made, last = torch.zeros(4, self.slots, **long).unbind()
-        self.rows = _Rows(request, cached, made, last)
+        self.rows = _Rows(*torch.zeros(6, self.slots, **long).unbind())
+        self.numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(self.prompts))}
+        self.same: tuple[Tensor, Tensor] | None = None  # of the rows as they stand; None after any has moved
         self.tokens = torch.zeros(total, params.max_tokens, **long)
         self.logprobs = torch.zeros(total, params.max_tokens, device=device)
         self.uniforms = self._draw(seeds, total).to(device) if params.temperature > 0 else None
@@ -158,13 +167,18 @@ class _Generation:
         self.rows.request[low:high] = torch.tensor(requests, device=device)
         self.rows.cached[low:high] = ends[source] + 1
         self.rows.made[low:high] = 0
+        self.rows.prompt[low:high] = torch.tensor([self.numbers[self.prompts[r]] for r in requests], device=device)
+        self.rows.prompt_tokens[low:high] = self.rows.cached[low:high]
+        self.same = None
         self.rows.count = high
         self.longest = max(self.longest, longest)
         self._sample(last[source], low, high)
 
     def _step(self) -> None:
         count = self.rows.count
-        view = CacheView(self.cache, 0, self.rows.cached[:count], 1, self.longest)
+        if self.same is None:
+            self.same = self.rows.same()
+        view = CacheView(self.cache, 0, self.rows.cached[:count], 1, self.longest, self.same)
         hidden = self.model.cached_hidden_states(self.rows.last[:count].unsqueeze(1), view)
         self.rows.cached[:count] += 1
         self.longest += 1
@@ -199,7 +213,7 @@ class _Generation:
         if row != last:
             self.cache.move_row(last, row, int(self.rows.cached[last]))
             self.rows.move(last, row)
-        self.rows.count = last
+        self.rows.count, self.same = last, None
         if last:
             self.longest = int(self.rows.cached[:last].max())
         else:

@@ -91,7 +91,7 @@ class GroupedQueryAttention(nn.Module):
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         caches = view.rows(0, self.layer), view.rows(1, self.layer)
-        return decode_grouped(q, k, v, *caches, view.start, phases, self.sizes)
+        return decode_grouped(q, k, v, *caches, view.start, phases, self.sizes, view.same)
 
     def _decode(self, q: Tensor, view: CacheView) -> Tensor:
         """Attend to the cache. q: (n, T, H, D) → (n, T, H·D)."""

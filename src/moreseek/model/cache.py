@@ -45,16 +45,21 @@ class CacheView:
     """What one forward pass needs: which rows, where each row stands, and the mask over what is cached.
 
     ``rows`` is a contiguous range, so that every read is a view. ``start``: (n,) tokens already cached a row.
+    ``same``: (n,) rows of this view and (n,) numbers: so many first tokens of a row equal those of the other row, which
+    may be read in its place. Nothing depends on it but speed.
     """
 
-    def __init__(self, cache: Cache, first_row: int, start: Tensor, tokens: int, longest_start: int) -> None:
+    def __init__(
+        self, cache: Cache, first_row: int, start: Tensor, tokens: int, longest_start: int,
+        same: tuple[Tensor, Tensor] | None = None,
+    ) -> None:  # fmt: skip
         self.cache, self.first_row, self.tokens = cache, first_row, tokens
         self.count = start.shape[0]
         self.span = longest_start + tokens
         self.fresh = longest_start == 0
         steps = torch.arange(tokens, device=start.device)
         self.positions = start.unsqueeze(1) + steps  # (n, T)
-        self.start = start
+        self.start, self.same = start, same
 
     @cached_property
     def mask(self) -> Tensor:

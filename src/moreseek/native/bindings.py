@@ -43,7 +43,7 @@ SIGNATURES = {
     "native_cross_entropy": (P, P, P, P, P, N, N, N, T),
     "native_token_logprobs": (P, P, P, P, P, P, N, N, N, F, T),
     "native_token_logprobs_backward": (P, P, P, P, P, P, P, N, N, N, F, T),
-    "native_decode_grouped": (P, N, P, N, P, N, P, P, P, P, P, N, N, N, N, N, F, T),
+    "native_decode_grouped": (P, N, P, N, P, N, P, P, P, P, P, P, P, N, N, N, N, N, F, T),
     "native_decode_latent": (P, N, P, P, N, P, P, P, P, P, P, N, N, N, N, N, N, N, F, T),
     "native_decode_swiglu": (P, P, P, P, N, N, N, T),
     "native_decode_experts": (P, P, P, P, P, P, N, N, N, N, N, T),

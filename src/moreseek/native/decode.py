@@ -8,17 +8,20 @@ from moreseek.native.bindings import kernels, lanes
 
 
 def decode_grouped(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, start: Tensor, phases: Tensor, heads: Heads
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, start: Tensor, phases: Tensor, heads: Heads,
+    same: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:  # fmt: skip
     """Rotate, write to the cache, attend. q: (n, H, D), k and v: (n, Hkv, D), any row stride; keys and values:
     (n, Hkv, length, D), this layer's cache of these rows; start: (n,) int64; phases: complex (n, …, D / 2) → (n, H·D).
+    ``same``: see CacheView.
     """
+    leader, shared = (None, None) if same is None else (same[0].data_ptr(), same[1].data_ptr())
     n, width, length = q.shape[0], q.shape[-1], keys.shape[2]
     out = q.new_empty(n, heads.heads * width)
     kernels().native_decode_grouped(
         q.data_ptr(), q.stride(0), k.data_ptr(), k.stride(0), v.data_ptr(), v.stride(0), keys.data_ptr(),
-        values.data_ptr(), start.data_ptr(), phases.data_ptr(), out.data_ptr(), n, heads.heads, heads.kv_heads, width,
-        length, heads.scale, torch.get_num_threads(),
+        values.data_ptr(), start.data_ptr(), phases.data_ptr(), leader, shared, out.data_ptr(), n, heads.heads,
+        heads.kv_heads, width, length, heads.scale, torch.get_num_threads(),
     )  # fmt: skip
     return out
 

@@ -75,12 +75,12 @@ static float softmax_row(float *p, i64 count) {
     return 1.0f / sum_of(sum);
 }
 
-// out (m, width) = weights (m, count) · values (count, width).
-static void mix(i64 m, i64 count, i64 width, const float *weights, i64 step, const float *values, float *out) {
-    if (width % LANES == 0) return product(m, width, count, weights, step, 1, values, width, out, width, false);
+// out (m, width) = or += weights (m, count) · values (count, width).
+static void mix(i64 m, i64 count, i64 width, const float *weights, i64 step, const float *values, float *out, bool add) {
+    if (width % LANES == 0) return product(m, width, count, weights, step, 1, values, width, out, width, add);
     for (i64 g = 0; g < m; g++) {
         float *to = out + g * width;
-        for (i64 i = 0; i < width; i++) to[i] = 0.0f;
+        if (!add) memset(to, 0, width * 4);
         for (i64 t = 0; t < count; t++)
             for (i64 i = 0; i < width; i++) to[i] += weights[g * step + t] * values[t * width + i];
     }
@@ -88,17 +88,22 @@ static void mix(i64 m, i64 count, i64 width, const float *weights, i64 step, con
 
 // Grouped-query attention. q (n, H, D), k and v (n, Hkv, D) with their own row strides, before the rotary embedding;
 // caches (rows, Hkv, length, D) from the first of the n rows on; start (n): tokens cached so far; phases (n, D).
+// leader and shared (n), or null: the first `shared` tokens of a row equal those of row `leader`, and are read there, so
+// that a group of rollouts reads its prompt from memory once.
 extern "C" void native_decode_grouped(const float *q, i64 q_row, const float *k, i64 k_row, const float *v, i64 v_row,
                                       float *k_cache, float *v_cache, const i64 *start, const float *phases,
-                                      float *out, i64 n, i64 heads, i64 kv_heads, i64 width, i64 length, float scale,
+                                      const i64 *leader, const i64 *shared, float *out, i64 n, i64 heads, i64 kv_heads, i64 width, i64 length, float scale,
                                       int threads) {
-    i64 group = heads / kv_heads, step = padded(length);
+    i64 group = heads / kv_heads, step = padded(length) + LANES; // a vector may begin at any token
     parallel_parts(n * kv_heads, worth(n * kv_heads, 4 * group * width * length, threads), [&](int, i64 low, i64 high) {
         float *query = scratch(1, width), *scores = scratch(2, group * step);
         for (i64 task = low; task < high; task++) {
             i64 row = task / kv_heads, head = task % kv_heads, count = start[row] + 1;
             const float *phase = phases + row * width;
             float *keys = k_cache + task * length * width, *values = v_cache + task * length * width;
+            i64 before = leader ? shared[row] : 0, first_task = leader ? leader[row] * kv_heads + head : task;
+            const float *first_keys = k_cache + first_task * length * width;
+            const float *first_values = v_cache + first_task * length * width;
             turned(k + row * k_row + head * width, phase, keys + start[row] * width, width);
             memcpy(values + start[row] * width, v + row * v_row + head * width, width * 4);
             float *to = out + (row * heads + head * group) * width, factor[64];
@@ -107,10 +112,13 @@ extern "C" void native_decode_grouped(const float *q, i64 q_row, const float *k,
                 for (i64 g = 0; g < many; g++) {
                     turned(q + row * q_row + (head * group + first + g) * width, phase, query, width);
                     for (i64 i = 0; i < width; i++) query[i] *= scale;
-                    all_dots(query, keys, width, count, scores + g * step);
+                    if (before) all_dots(query, first_keys, width, before, scores + g * step);
+                    all_dots(query, keys + before * width, width, count - before, scores + g * step + before);
                     factor[g] = softmax_row(scores + g * step, count);
                 }
-                mix(many, count, width, scores, step, values, to + first * width);
+                if (before) mix(many, before, width, scores, step, first_values, to + first * width, false);
+                mix(many, count - before, width, scores + before, step, values + before * width, to + first * width,
+                    before > 0);
                 for (i64 g = 0; g < many; g++)
                     for (i64 i = 0; i < width; i++) to[(first + g) * width + i] *= factor[g];
             }
