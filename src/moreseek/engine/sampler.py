@@ -120,7 +120,8 @@ class _Generation:
         self.cache = Cache(self.model.config, self.slots, length, self.model.embed_tokens.weight)
         self.waiting = deque(range(total))
         long = {"dtype": torch.int64, "device": device}
-        self.rows = _Rows(*torch.zeros(6, self.slots, **long).unbind())
+        request, cached, made, last, prompt, prompt_tokens = torch.zeros(6, self.slots, **long).unbind()
+        self.rows = _Rows(request, cached, made, last, prompt, prompt_tokens)
         self.numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(self.prompts))}
         self.same: tuple[Tensor, Tensor] | None = None  # of the rows as they stand; None after any has moved
         self.tokens = torch.zeros(total, params.max_tokens, **long)
