@@ -13,8 +13,13 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import hypothesis
 import numpy as np
 import pytest
+
+# The same examples at every run: what a change did not break does not fail. --hypothesis-profile=default explores.
+hypothesis.settings.register_profile("same-examples", derandomize=True)
+hypothesis.settings.load_profile("same-examples")
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from moreseek.arena.style_columns import style_features
 from moreseek.arena.vote_files import Batch, VoteFile
 from moreseek.arena.votes import KEEP_ALONE, OUTCOMES, SYNONYMS, Labels, Votes
 from moreseek.config import did_you_mean
+from moreseek.errors import InputError
 
 _LONGEST_LABEL = 64  # a longer prompt is kept as its hash
 
@@ -94,6 +95,14 @@ class Collected:
 
     def add(self, batch: Batch) -> None:
         """Raises InputError that names the line of the first wrong value."""
+        try:
+            self._add(batch)
+        except InputError:
+            for row in range(len(batch)):  # the first wrong row, whichever column it is wrong in
+                self._add(Batch(batch.first + row, batch.header, [[column[row]] for column in batch.columns]))
+            raise
+
+    def _add(self, batch: Batch) -> None:
         columns = dict(zip(batch.header, batch.columns, strict=True))
         chosen = self._format
         for needed in (chosen.a, chosen.b, chosen.outcome):

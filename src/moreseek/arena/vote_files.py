@@ -91,7 +91,9 @@ class VoteFile:
             csv.field_size_limit(longest)
 
     def _header(self) -> tuple[str, ...]:
-        _, row = next(self._rows())
+        _, row = next(self._rows(), (1, None))
+        if row is None:  # Python reads the beginning of a byte order mark as nothing at all
+            raise InputError(f"{self.path}:1: the file ends before its header.")
         header = tuple(name.strip() for name in row)
         doubled = sorted({name for name in header if header.count(name) > 1})
         if doubled:
@@ -125,16 +127,19 @@ class VoteFile:
             reader = filter(None, self._reader(file))  # without blank lines
             for _ in islice(reader, done + 1):
                 pass
-            while rows := list(islice(reader, BATCH)):
-                if set(map(len, rows)) != {len(header)}:
-                    raise self._uneven(rows, header, done)
-                yield Batch(done, header, list(zip(*rows, strict=True)) or [()] * len(header))
-                done += len(rows)
-
-    def _uneven(self, rows: list[list[str]], header: tuple[str, ...], first: int) -> InputError:
-        """The error for the first row that has not the header's number of fields."""
-        place = next(place for place, row in enumerate(rows) if len(row) != len(header))
-        return self.fault(first + place, f"{len(rows[place])} fields, but the header has {len(header)}.")
+            fault: Exception | None = None
+            while fault is None:
+                rows, fault = _readable(reader)
+                even = next((place for place, row in enumerate(rows) if len(row) != len(header)), len(rows))
+                if even < len(rows):
+                    found = f"{len(rows[even])} fields, but the header has {len(header)}."
+                    fault = self.fault(done + even, found)
+                if even:  # first the rows above the fault: one of them may be wrong too
+                    yield Batch(done, header, list(zip(*rows[:even], strict=True)))
+                elif fault is None:
+                    return
+                done += even
+            raise fault
 
     # -------------------------------------------------------------------------------------------------------- JSON
 
@@ -217,6 +222,17 @@ class VoteFile:
                 except UnicodeDecodeError:
                     return number
         return 1
+
+
+def _readable(reader: Iterator[list[str]]) -> tuple[list[list[str]], csv.Error | None]:
+    """At most BATCH rows, and the error of the one below them if it cannot be read."""
+    rows: list[list[str]] = []
+    try:
+        for row in islice(reader, BATCH):
+            rows.append(row)
+    except csv.Error as error:
+        return rows, error
+    return rows, None
 
 
 def _columns(first: int, records: list[dict[str, Any]]) -> Batch:

