@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from moreseek.model.cache import Cache, CacheView
-from moreseek.model.linear import decoding
+from moreseek.model.cache import Cache, CacheView, bytes_per_token
 from moreseek.model.losses import token_logprobs
 from moreseek.model.transformer import Transformer
+from moreseek.native.step import BLOCK_SIZE
 from moreseek.records import Problem
 from moreseek.training import packing
 from moreseek.training.packing import pack
@@ -21,108 +21,55 @@ TOTAL = 30
 
 
 class Decoder:
-    """Feeds a cache and remembers every logit that came out, for rows that stand at different places."""
+    """Feeds a paged cache whose blocks lie about in no order, for rows that stand at different places."""
 
     def __init__(self, model: Transformer, texts: Tensor) -> None:
         self.model, self.texts = model, texts
-        self.cache = Cache(model.config, len(texts), texts.shape[1], model.embed_tokens.weight)
-        self.rows = list(range(len(texts)))  # which text sits in a row
-        self.cached = [0] * len(texts)
+        rows, wide = len(texts), -(-texts.shape[1] // BLOCK_SIZE)
+        self.cache = Cache(model.config, 1 + rows * wide, model.embed_tokens.weight)
+        self.table = 1 + torch.randperm(rows * wide).view(rows, wide)
+        self.cached = torch.zeros(rows, dtype=torch.int64)
 
-    def prefill(self, lengths: list[int]) -> Tensor:
-        ids = self.texts[:, : max(lengths)].clone()
-        for row, length in enumerate(lengths):
-            ids[row, length:] = 0
-        start = torch.zeros(len(lengths), dtype=torch.int64)
-        self.cached = list(lengths)
-        return self._logits(ids, CacheView(self.cache, 0, start, ids.shape[1], 0))
-
-    def go_on(self, tokens: int, slack: int = 0) -> Tensor:
-        """The next tokens of every row. ``slack``: the bound on cached tokens may be too high, never too low."""
-        start = torch.tensor(self.cached)
-        ids = torch.stack([self.texts[t, c : c + tokens] for t, c in zip(self.rows, self.cached, strict=True)])
-        view = CacheView(self.cache, 0, start, tokens, max(self.cached) + slack)
-        self.cached = [c + tokens for c in self.cached]
-        return self._logits(ids, view)
-
-    def leave(self, row: int) -> None:
-        last = len(self.rows) - 1
-        self.cache.move_row(last, row, self.cached[last])
-        self.rows[row], self.cached[row] = self.rows[last], self.cached[last]
-        del self.rows[last], self.cached[last]
-
-    def _logits(self, ids: Tensor, view: CacheView) -> Tensor:
-        return self.model.logits(self.model.cached_hidden_states(ids, view))
+    def read(self, counts: list[int]) -> Tensor:
+        """Logits of the next tokens of every row, of each as many as ``counts`` says; (rows, most, V)."""
+        count, most = torch.tensor(counts), max(counts)
+        places = (self.cached.unsqueeze(1) + torch.arange(most)).clamp(max=self.texts.shape[1] - 1)
+        view = CacheView(self.cache, self.cached, count, self.table, most)
+        hidden = self.model.cached_hidden_states(self.texts.gather(1, places), view)
+        self.cached = self.cached + count
+        return self.model.logits(hidden)
 
 
-@pytest.fixture(params=[False, True], ids=["plain-weights", "transposed-weights"])
-def decoder(request, any_model):
-    with decoding(any_model, copies=request.param):
-        yield Decoder(any_model, torch.randint(89, (len(LENGTHS), TOTAL)))
+@pytest.fixture
+def decoder(any_model):
+    return Decoder(any_model, torch.randint(89, (len(LENGTHS), TOTAL)))
 
 
+@torch.no_grad()
 def test_cached_decoding_equals_the_full_forward(decoder):
-    with torch.no_grad():
-        full = decoder.model(decoder.texts)
-    first = decoder.prefill(LENGTHS)
-    for row, length in enumerate(LENGTHS):
-        torch.testing.assert_close(first[row, :length], full[row, :length], **CLOSE)
-    for tokens, slack in [(4, 0), (1, 0), (1, 3), (3, 2)]:
-        before = list(decoder.cached)
-        logits = decoder.go_on(tokens, slack)
-        for row, start in enumerate(before):
-            torch.testing.assert_close(logits[row], full[row, start : start + tokens], **CLOSE)
+    full = decoder.model(decoder.texts)
+    for counts in [LENGTHS, [4] * 4, [1] * 4, [3, 1, 2, 9], [0, 1, 1, 0], [1] * 4]:
+        before = decoder.cached.tolist()
+        logits = decoder.read(counts)
+        for row, (start, count) in enumerate(zip(before, counts, strict=True)):
+            torch.testing.assert_close(logits[row, :count], full[row, start : start + count], **CLOSE)
 
 
-def test_rows_that_move_into_free_slots_go_on_undisturbed(decoder):
-    with torch.no_grad():
-        full = decoder.model(decoder.texts)
-    decoder.prefill(LENGTHS)
-    decoder.go_on(1)
-    decoder.leave(0)
-    assert decoder.rows == [3, 1, 2]
-    decoder.leave(1)
-    assert decoder.rows == [3, 2]
-    for _ in range(3):
-        before = list(decoder.cached)
-        logits = decoder.go_on(1)
-        for row, text in enumerate(decoder.rows):
-            torch.testing.assert_close(logits[row, 0], full[text, before[row]], **CLOSE)
-
-
-def test_rows_copied_from_another_cache_go_on_as_there(decoder):
-    """A prompt is read once and copied to its group."""
-    model, prompt = decoder.model, decoder.texts[:1, :6]
-    scratch = Cache(model.config, 1, 6, model.embed_tokens.weight)
-    model.cached_hidden_states(prompt, CacheView(scratch, 0, torch.zeros(1, dtype=torch.int64), 6, 0))
-    decoder.texts[1:3, :6] = prompt
-    with torch.no_grad():
-        full = model(decoder.texts)
-    decoder.cache.copy_rows(scratch, torch.tensor([0, 0]), torch.tensor([1, 2]), 6)
-    start = torch.tensor([6, 6])
-    hidden = model.cached_hidden_states(decoder.texts[1:3, 6:9], CacheView(decoder.cache, 1, start, 3, 6))
-    torch.testing.assert_close(model.logits(hidden), full[1:3, 6:9], **CLOSE)
-
-
-def test_transposed_weights_are_gone_after_decoding_even_when_it_fails(any_model):
-    def leftovers():
-        return [name for name, module in any_model.named_modules() if module.__dict__.get("transposed") is not None]
-
-    def fail():
-        with decoding(any_model, copies=True):
-            assert leftovers()
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert not leftovers()
+@torch.no_grad()
+def test_a_copied_block_goes_on_as_the_first(decoder):
+    """A prompt is read once; its last block, which is not full, is copied to each of its group."""
+    decoder.texts[1:3, :6] = decoder.texts[0, :6]
+    full = decoder.model(decoder.texts)
+    decoder.read([6, 0, 0, 1])
+    decoder.cache.copy_blocks(decoder.table[[0, 0], 0], decoder.table[[1, 2], 0])
+    decoder.cached[1:3] = 6
+    logits = decoder.read([3, 3, 3, 3])
+    torch.testing.assert_close(logits[1:3], full[1:3, 6:9], **CLOSE)
 
 
 def test_bytes_per_token_are_a_latent_and_a_rope_key_for_v3(make_model):
-    model = make_model("v3")
-    config, cache = model.config, Cache(model.config, 2, 10, model.embed_tokens.weight)
-    per_layer = config.kv_lora_rank + config.qk_rope_head_dim
-    assert cache.bytes_per_token == 4 * config.num_hidden_layers * per_layer
+    config = make_model("v3-whole-vectors").config
+    assert bytes_per_token(config) == 4 * config.num_hidden_layers * (config.kv_lora_rank + config.qk_rope_head_dim)
 
 
 # --- rollouts laid out together ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from moreseek.engine.sampler import Sampler
+from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError
 from moreseek.model.weights import export_tensors, load_model, save_model
@@ -83,7 +83,7 @@ def test_logits_equal_transformers_s(ours, theirs, tokenizer):
 def test_greedy_continuation_equals_transformers_generate(ours, theirs, tokenizer):
     prompt = encode_chat(tokenizer, CHAT, add_generation_prompt=True)
     assert tokenizer.decode(prompt).endswith("about each.<|im_end|>\n<|im_start|>assistant\n")
-    [mine] = Sampler(ours).generate([prompt], SamplingParams(temperature=0, max_tokens=30))
+    [mine] = Engine(ours).generate([prompt], SamplingParams(temperature=0, max_tokens=30))
     expected = theirs.generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)
     assert mine.token_ids == expected[0, len(prompt) :].tolist()
     assert len(mine.token_ids) == 30
@@ -91,7 +91,7 @@ def test_greedy_continuation_equals_transformers_generate(ours, theirs, tokenize
 
 def test_the_model_stops_where_its_turn_ends(ours, tokenizer):
     prompt = encode_chat(tokenizer, [Message(role="user", content="Say only: yes")], add_generation_prompt=True)
-    [completion] = Sampler(ours).generate([prompt], SamplingParams(temperature=0, max_tokens=60))
+    [completion] = Engine(ours).generate([prompt], SamplingParams(temperature=0, max_tokens=60))
     assert completion.finish_reason == "stop"
     assert tokenizer.decode(completion.token_ids[-1:]) == "<|im_end|>"
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from moreseek.config import parse
 from moreseek.data.problems import ProblemSource
-from moreseek.engine.sampler import Sampler
+from moreseek.engine.engine import Engine
 from moreseek.evals.run import evaluate
 from moreseek.evals.tasks import EvalSettings
 from moreseek.recipes.stages import load_pair
@@ -41,7 +41,7 @@ def evaluate_model(
         "system_prompt": system, "prompt_template": prompt_template,
     }  # fmt: skip
     settings = parse(EvalSettings, table, "moreseek eval")
-    result = evaluate(Sampler(loaded), tokenizer, source, settings, counter(console, "evaluating"))
+    result = evaluate(Engine(loaded, frozen=True), tokenizer, source, settings, counter(console, "evaluating"))
     return {"model": model, "source": problems, **result}
 
 

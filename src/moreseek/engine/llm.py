@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from moreseek.engine.sampler import Sampler
+from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import Completion, SamplingParams
 from moreseek.errors import InputError
 from moreseek.model.weights import load_model
@@ -29,13 +29,13 @@ class LLM:
             raise InputError(f"{folder}: the tokenizer has more ids than the model; they do not belong together.")
         eos = list(self.tokenizer.eos_ids)
         self.model.config = self.model.config.model_copy(update={"eos_token_id": eos})
-        self.sampler = Sampler(self.model, max_rows)
+        self.engine = Engine(self.model, max_rows, frozen=True)
 
     def generate(
         self, prompts: Sequence[str | Sequence[int]], params: SamplingParams | None = None
     ) -> list[Completion]:
         """One completion a prompt, with .text, .token_ids, .logprobs and .finish_reason."""
-        completions = self.sampler.generate([self._ids(prompt) for prompt in prompts], params or SamplingParams())
+        completions = self.engine.generate([self._ids(prompt) for prompt in prompts], params or SamplingParams())
         for completion in completions:
             completion.text = self._text(completion.token_ids)
         return completions
@@ -46,7 +46,7 @@ class LLM:
 
         def work() -> None:
             try:
-                self.sampler.generate(
+                self.engine.generate(
                     [self._ids(prompt)], params or SamplingParams(), on_token=lambda _, token: tokens.put(token)
                 )
                 tokens.put(None)

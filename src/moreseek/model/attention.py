@@ -12,8 +12,6 @@ from moreseek.model.layers import RMSNorm, rotate, yarn_mscale
 from moreseek.model.linear import Linear
 from moreseek.model.scores import attend
 from moreseek.native.attention import Heads, Layout, attention_latent, attention_q_k_v, attention_qkv
-from moreseek.native.bindings import usable
-from moreseek.native.decode import decode_grouped, decode_latent, fits_latent
 
 LATENT_EPS = 1e-6  # transformers fixes the eps of the two latent norms, whatever rms_norm_eps is
 
@@ -63,8 +61,6 @@ class GroupedQueryAttention(nn.Module):
         qkv = self.qkv_proj(x).view(batch, tokens, self.heads + 2 * self.kv_heads, self.width)
         if shared.layout is not None:
             return self.o_proj(self._native(qkv.flatten(0, 1), shared.layout).view(batch, tokens, -1))
-        if shared.cache is not None and shared.cache.one_each and usable(qkv, shared.cache.cache.tensors[0]):
-            return self.o_proj(self._decode_native(qkv.squeeze(1), shared.cache, shared.phases).unsqueeze(1))
         if self.qk_norm:
             q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
             q, k = rotate(self.q_norm(q), shared.phases), rotate(self.k_norm(k), shared.phases)
@@ -86,18 +82,11 @@ class GroupedQueryAttention(nn.Module):
         q, k = self.q_norm(q).flatten(1), self.k_norm(k).flatten(1)
         return attention_q_k_v(q, k, v.flatten(1), self.sizes, layout)
 
-    def _decode_native(self, qkv: Tensor, view: CacheView, phases: Tensor) -> Tensor:
-        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
-        if self.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        caches = view.rows(0, self.layer), view.rows(1, self.layer)
-        return decode_grouped(q, k, v, *caches, view.start, phases, self.sizes, view.same)
-
     def _decode(self, q: Tensor, view: CacheView) -> Tensor:
         """Attend to the cache. q: (n, T, H, D) → (n, T, H·D)."""
         rows, tokens = q.shape[:2]
         groups = self.heads // self.kv_heads
-        keys, values = view.read(0, self.layer), view.read(1, self.layer)  # (n·Hkv, span, D)
+        keys, values = view.read(0, self.layer, self.width), view.read(1, self.layer, self.width)  # (n·Hkv, span, D)
         q = q.view(rows, tokens, self.kv_heads, groups, self.width).permute(0, 2, 3, 1, 4)
         q = q.reshape(rows * self.kv_heads, groups * tokens, self.width) * self.scale
         scores = torch.bmm(q, keys.transpose(1, 2)).view(rows, self.kv_heads, groups, tokens, view.span)
@@ -142,17 +131,6 @@ class LatentAttention(nn.Module):
             kv = self.kv_b_proj(self.kv_a_layernorm(latent))
             q, kv, k_rope = q.flatten(0, 1), kv.flatten(0, 1), k_rope.flatten(0, 1)
             return self.o_proj(attention_latent(q, kv, k_rope, self.sizes, shared.layout).view(batch, tokens, -1))
-        view = shared.cache
-        if (
-            view is not None
-            and view.one_each
-            and usable(q, view.cache.tensors[0])
-            and fits_latent(self.rank, self.value)
-        ):
-            rows = self.kv_a_layernorm(latent.squeeze(1)), k_rope.squeeze(1), view.rows(0, self.layer), view.start
-            up, up_v = self.kv_b_proj.weight, self._up_v()
-            out = decode_latent(q.squeeze(1), *rows, shared.phases, up, up_v, self.sizes)
-            return self.o_proj(out.unsqueeze(1))
         q = q.view(batch, tokens, self.heads, self.nope + self.rope)
         q = rotate(q, shared.phases)  # its last ``rope`` numbers
         k_rope = rotate(k_rope.unsqueeze(2), shared.phases)  # (B, T, 1, rope)
@@ -166,16 +144,6 @@ class LatentAttention(nn.Module):
         k = torch.cat([k_nope, k_rope.expand(-1, -1, self.heads, -1)], dim=-1)
         return self.o_proj(shared.attend(q, k, v, self.scale).reshape(batch, tokens, -1))
 
-    def _up_v(self) -> Tensor:
-        """(H, rank, value): the part of kv_b_proj that makes values, laid out for decoding."""
-        if self.kv_b_proj.transposed is not None:  # (rank, H·(nope + value))
-            heads = self.kv_b_proj.transposed.view(self.rank, self.heads, self.nope + self.value)
-            if "up_v" not in self.kv_b_proj.__dict__:
-                self.kv_b_proj.__dict__["up_v"] = heads[..., self.nope :].transpose(0, 1).contiguous()
-            return self.kv_b_proj.__dict__["up_v"]
-        up = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
-        return up[:, self.nope :].transpose(1, 2).contiguous()
-
     def _absorbed(self, q: Tensor, view: CacheView) -> Tensor:
         """q: (n, T, H, nope + rope) → (n, T, H·value)."""
         rows, tokens = q.shape[:2]
@@ -184,7 +152,9 @@ class LatentAttention(nn.Module):
         q_heads = q_nope.permute(2, 0, 1, 3).reshape(self.heads, rows * tokens, self.nope)
         q_latent = torch.bmm(q_heads, up[:, : self.nope]).view(self.heads, rows, tokens, self.rank)
         q = torch.cat([q_latent.permute(1, 0, 2, 3), q_rope.transpose(1, 2)], dim=-1)  # (n, H, T, rank + rope)
-        keys = view.read(0, self.layer)  # (n, span, rank + rope), values are its first rank columns
+        keys = view.read(
+            0, self.layer, self.rank + self.rope
+        )  # (n, span, rank + rope), values are its first rank columns
         scores = torch.bmm(q.flatten(1, 2) * self.scale, keys.transpose(1, 2))
         scores = scores.view(rows, self.heads, tokens, view.span)
         scores += view.mask[:, None]

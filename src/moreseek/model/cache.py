@@ -1,65 +1,89 @@
-"""Preallocated caches: keys and values (GQA), or one latent per token (MLA)."""
+"""The paged cache: keys and values (GQA), or one latent a token (MLA), in blocks of a few tokens."""
 
 from __future__ import annotations
 
 from functools import cached_property
+from math import prod
+from mmap import mmap
 
 import torch
 from torch import Tensor
 
 from moreseek.model.config import ModelConfig
+from moreseek.native.step import BLOCK_SIZE
+
+_ALIGNED = 16  # cached vectors are padded with zeros to a multiple of this, so that kernels read whole vectors
 
 
 class Cache:
-    """Room for ``rows`` sequences of up to ``length`` tokens, for every layer.
+    """``blocks`` blocks of BLOCK_SIZE tokens, for every layer. Which block belongs to whom is the engine's business.
 
-    Dense families keep keys and values: (layers, rows, kv_heads, length, head_dim) each. DeepSeek-V3 keeps the
-    normalised latent and the rotated shared key side by side: (layers, rows, length, kv_lora_rank + rope).
+    Dense families keep keys and values: (layers, blocks, kv_heads, BLOCK_SIZE, width) each, width being head_dim
+    padded. DeepSeek-V3 keeps the normalised latent and the rotated shared key side by side: (layers, blocks,
+    BLOCK_SIZE, width), width being kv_lora_rank + rope padded. Block 0 is never read: padding is written there.
     """
 
-    def __init__(self, config: ModelConfig, rows: int, length: int, like: Tensor) -> None:
-        self.rows, self.length = rows, length
-        layers = config.num_hidden_layers
+    def __init__(self, config: ModelConfig, blocks: int, like: Tensor, layers: int | None = None) -> None:
+        self.blocks = blocks
+        layers = config.num_hidden_layers if layers is None else layers
         if config.is_deepseek:
-            width = config.kv_lora_rank + config.qk_rope_head_dim
-            self.tensors = [like.new_zeros(layers, rows, length, width)]
+            self.width = _padded(config.kv_lora_rank + config.qk_rope_head_dim)
+            self.tensors = [_zeros(like, layers, blocks, BLOCK_SIZE, self.width)]
         else:
-            shape = (layers, rows, config.kv_heads, length, config.attention_head_dim)
-            self.tensors = [like.new_zeros(shape), like.new_zeros(shape)]
+            self.width = _padded(config.attention_head_dim)
+            shape = (layers, blocks, config.kv_heads, BLOCK_SIZE, self.width)
+            self.tensors = [_zeros(like, *shape), _zeros(like, *shape)]
 
-    def copy_rows(self, source: Cache, source_rows: Tensor, rows: Tensor, length: int) -> None:
-        """Copy the first ``length`` tokens of ``source``'s rows into ours, every layer at once."""
-        for mine, theirs in zip(self.tensors, source.tensors, strict=True):
-            mine[..., :length, :].index_copy_(1, rows, theirs[..., :length, :].index_select(1, source_rows))
-
-    def move_row(self, source: int, target: int, length: int) -> None:
+    def copy_blocks(self, source: Tensor, target: Tensor) -> None:
+        """Copy whole blocks, every layer at once. source and target: (n,) int64."""
         for tensor in self.tensors:
-            tensor[:, target, ..., :length, :] = tensor[:, source, ..., :length, :]
+            tensor[:, target] = tensor[:, source]
 
-    @property
-    def bytes_per_token(self) -> int:
-        return sum(t[:, 0, ..., 0, :].numel() * t.element_size() for t in self.tensors)
+    def clear(self, blocks: list[int]) -> None:
+        """Zeros, for what must not reach the next owner: a NaN counts even where its weight is 0."""
+        for tensor in self.tensors:
+            tensor[:, blocks] = 0
+
+
+def bytes_per_token(config: ModelConfig, element_size: int = 4) -> int:
+    """What one token takes in the cache, all layers together."""
+    if config.is_deepseek:
+        numbers = _padded(config.kv_lora_rank + config.qk_rope_head_dim)
+    else:
+        numbers = 2 * config.kv_heads * _padded(config.attention_head_dim)
+    return numbers * config.num_hidden_layers * element_size
+
+
+def _zeros(like: Tensor, *shape: int) -> Tensor:
+    """Zeros; on a CPU they take memory only as they are written, which torch's own do not."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    pages = mmap(-1, prod(shape) * like.element_size())
+    return torch.frombuffer(pages, dtype=like.dtype).view(shape)
+
+
+def _padded(width: int) -> int:
+    return -(-width // _ALIGNED) * _ALIGNED
 
 
 class CacheView:
-    """What one forward pass needs: which rows, where each row stands, and the mask over what is cached.
+    """What one forward pass of n sequences needs: where each stands, its blocks, and the mask over what is cached.
 
-    ``rows`` is a contiguous range, so that every read is a view. ``start``: (n,) tokens already cached a row.
-    ``same``: (n,) rows of this view and (n,) numbers: so many first tokens of a row equal those of the other row, which
-    may be read in its place. Nothing depends on it but speed.
+    start: (n,) tokens that a sequence has in the cache; count: (n,) new tokens of each, of T that the pass computes
+    (the rest is padding); table: (n, blocks) int64.
     """
 
-    def __init__(
-        self, cache: Cache, first_row: int, start: Tensor, tokens: int, longest_start: int,
-        same: tuple[Tensor, Tensor] | None = None,
-    ) -> None:  # fmt: skip
-        self.cache, self.first_row, self.tokens = cache, first_row, tokens
-        self.count = start.shape[0]
-        self.span = longest_start + tokens
-        self.fresh = longest_start == 0
+    def __init__(self, cache: Cache, start: Tensor, count: Tensor, table: Tensor, tokens: int) -> None:
+        self.cache, self.start, self.table = cache, start, table
         steps = torch.arange(tokens, device=start.device)
         self.positions = start.unsqueeze(1) + steps  # (n, T)
-        self.start, self.same = start, same
+        self.span = int((start + count).max())
+        self.fresh = int(start.max()) == 0
+        real = steps < count.unsqueeze(1)
+        blocks = (self.positions // BLOCK_SIZE).clamp_(max=table.shape[1] - 1)
+        self._block = torch.where(real, table.gather(1, blocks), 0)
+        self._place = self.positions % BLOCK_SIZE
+        self._read = table[:, : -(-self.span // BLOCK_SIZE)]
 
     @cached_property
     def mask(self) -> Tensor:
@@ -69,37 +93,17 @@ class CacheView:
         mask = torch.zeros(hidden.shape, dtype=self.cache.tensors[0].dtype, device=self.start.device)
         return mask.masked_fill_(hidden, float("-inf"))
 
-    @cached_property
-    def row_index(self) -> Tensor:
-        """(n, 1): the rows of the cache."""
-        return torch.arange(self.first_row, self.first_row + self.count, device=self.start.device).unsqueeze(1)
-
-    @property
-    def one_each(self) -> bool:
-        """Whether every row adds one token to what it has: plain decoding."""
-        return self.tokens == 1 and not self.fresh
-
-    def rows(self, which: int, layer: int) -> Tensor:
-        """This view's rows of one layer's cache, whole: a view (n, …)."""
-        return self.cache.tensors[which][layer, self.first_row : self.first_row + self.count]
-
     def write(self, which: int, layer: int, values: Tensor) -> None:
         """values: (n, T, width) for the latent, (n, T, heads, width) for keys and values."""
         target = self.cache.tensors[which][layer]
-        if self.fresh:
-            rows = target[self.first_row : self.first_row + self.count]
-            if values.dim() == 4:
-                rows[:, :, : self.tokens] = values.transpose(1, 2)
-            else:
-                rows[:, : self.tokens] = values
-        elif values.dim() == 4:
-            target[self.row_index, :, self.positions] = values
+        if values.dim() == 4:
+            target[self._block, :, self._place, : values.shape[-1]] = values
         else:
-            target[self.row_index, self.positions] = values
+            target[self._block, self._place, : values.shape[-1]] = values
 
-    def read(self, which: int, layer: int) -> Tensor:
-        """A view: latent (n, span, width), or keys / values (n·heads, span, width)."""
-        rows = self.cache.tensors[which][layer, self.first_row : self.first_row + self.count]
-        if rows.dim() == 4:
-            rows = rows.flatten(0, 1)
-        return rows[:, : self.span]
+    def read(self, which: int, layer: int, width: int) -> Tensor:
+        """A copy: latent (n, span, width), or keys / values (n·heads, span, width)."""
+        found = self.cache.tensors[which][layer][self._read]  # (n, blocks, [heads,] BLOCK_SIZE, width)
+        if found.dim() == 5:
+            found = found.transpose(1, 2).flatten(0, 1)
+        return found.flatten(1, 2)[:, : self.span, :width]

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from moreseek.model.attention import Pass
 from moreseek.model.config import ModelConfig
-from moreseek.model.swiglu import MLP, Scratch, Weights, activate, backward_rows, forward_rows
+from moreseek.model.swiglu import MLP, Scratch, Weights, backward_rows, forward_rows
 from moreseek.native import ops
 from moreseek.native.bindings import usable
-from moreseek.native.decode import decode_experts, decode_router
 
 
 class Router(nn.Module):
@@ -41,10 +40,6 @@ class Router(nn.Module):
             if self.normalise:
                 weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
         return weights * self.scaling, chosen, scores
-
-    def decode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The first two of forward's results, by the native kernel: few rows, one group, no gradient."""
-        return decode_router(x, self.weight, self.bias, self.top_k, self.normalise, self.scaling)
 
     def _choose(self, biased: Tensor) -> Tensor:
         if self.groups > 1:
@@ -146,8 +141,6 @@ class _GroupedSwiGLU(torch.autograd.Function):
 class Experts(nn.Module):
     """All routed experts as two stacked tensors: gate_up (E, 2I, hidden), gate rows first, and down (E, hidden, I)."""
 
-    transposed: tuple[Tensor, Tensor] | None = None  # see linear.py
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         experts, hidden, inner = config.n_routed_experts, config.hidden_size, config.moe_intermediate_size
@@ -156,16 +149,12 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """x: (N, hidden), weights and chosen: (N, K) → (N, hidden)."""
-        if self.transposed is None and usable(x, self.gate_up_proj):
+        if usable(x, self.gate_up_proj):
             return ops.experts(x, weights, chosen, self.gate_up_proj, self.down_proj)
-        if self.transposed is not None and usable(x, *self.transposed):
-            return decode_experts(x, weights, chosen, *self.transposed)
         flat = chosen.flatten()
         counts = torch.bincount(flat, minlength=self.down_proj.shape[0]).tolist()
         order = flat.argsort(stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        if self.transposed is not None:
-            return self._decode(x, weights, order, inverse, counts)
         bounds = list(accumulate(counts, initial=0))
         rows: Any = _Dispatch.apply(x, order, inverse, chosen.shape[1])
         gate_up, down = self.gate_up_proj, self.down_proj
@@ -174,19 +163,6 @@ class Experts(nn.Module):
             rows, gate_up, down = rows.to(dtype), gate_up.to(dtype), down.to(dtype)
         out: Any = _GroupedSwiGLU.apply(rows, gate_up, down, bounds)
         return _Combine.apply(out, weights, order, inverse)  # pyright: ignore[reportReturnType]
-
-    def _decode(self, x: Tensor, weights: Tensor, order: Tensor, inverse: Tensor, counts: list[int]) -> Tensor:
-        """Each expert's rows through the transposed weights, without gradient and with few ops."""
-        assert self.transposed is not None
-        gate_up, down = self.transposed
-        rows = x.index_select(0, order // weights.shape[1])
-        hidden, out = rows.new_empty(rows.shape[0], gate_up.shape[2]), torch.empty_like(rows)
-        for part, matrix, target in zip(rows.split(counts), gate_up.unbind(), hidden.split(counts), strict=True):
-            torch.mm(part, matrix, out=target)
-        for part, matrix, target in zip(activate(hidden).split(counts), down.unbind(), out.split(counts), strict=True):
-            torch.mm(part, matrix, out=target)
-        by_token = out.index_select(0, inverse).unflatten(0, weights.shape)  # (N, K, D)
-        return torch.bmm(weights.to(out.dtype).unsqueeze(1), by_token).squeeze(1)
 
 
 class MoE(nn.Module):
@@ -204,9 +180,6 @@ class MoE(nn.Module):
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        if self.experts.transposed is not None and usable(x) and self.gate.groups == 1:
-            out = self.experts(rows, *self.gate.decode(rows))
-            return (out if self.shared_experts is None else out.add_(self.shared_experts(rows))).view_as(x)
         weights, chosen, scores = self.gate(rows)
         if self.training and torch.is_grad_enabled():
             self.gate.load += torch.bincount(chosen.flatten(), minlength=self.gate.experts)

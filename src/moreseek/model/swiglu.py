@@ -7,13 +7,11 @@ cache. The experts of moe.py use the same two functions on their own rows. tests
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moreseek.model.linear import Linear
 from moreseek.native import ops
 from moreseek.native.bindings import usable
-from moreseek.native.decode import decode_swiglu
 
 CHUNK_VALUES = 1 << 18  # values of one intermediate in a chunk: 1 MB of fp32
 
@@ -94,12 +92,6 @@ class _SwiGLU(torch.autograd.Function):
         return grad_x.view(grads[0].shape), grad_gate_up, grad_down
 
 
-def activate(gate_up: Tensor) -> Tensor:
-    """silu(gate) · up without gradient. (…, 2I), gate first → (…, I)."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return F.silu(gate).mul_(up)
-
-
 class MLP(nn.Module):
     """SwiGLU feed-forward with gate and up as one matrix (gate rows first)."""
 
@@ -109,10 +101,6 @@ class MLP(nn.Module):
         self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.gate_up_proj.transposed is not None and self.down_proj.transposed is not None:
-            if usable(x, self.gate_up_proj.transposed):
-                return decode_swiglu(x, self.gate_up_proj.transposed, self.down_proj.transposed)
-            return self.down_proj(activate(self.gate_up_proj(x)))
         gate_up, down = self.gate_up_proj.weight, self.down_proj.weight
         if usable(x, gate_up, down):
             return ops.swiglu(x, gate_up, down)

@@ -127,7 +127,11 @@ class Transformer(nn.Module):
 
     def cached_hidden_states(self, ids: Tensor, view: CacheView) -> Tensor:
         """Like hidden_states for new tokens only. ids: (n, T); the view says what is cached before them."""
-        return self._through_layers(ids, Pass(phases=self.rope(view.positions, view.span), cache=view))
+        return self._through_layers(ids, self.cached_pass(view))
+
+    def cached_pass(self, view: CacheView) -> Pass:
+        """What the layers share when new tokens meet a cache."""
+        return Pass(phases=self.rope(view.positions, int(view.positions.max()) + 1), cache=view)
 
     def routers(self) -> list[Router]:
         return [module for module in self.modules() if isinstance(module, Router)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from moreseek.engine.sampler import Sampler
+from moreseek.engine.engine import Engine
 from moreseek.errors import InputError
 from moreseek.evals.report import terminal_table, write_report
 from moreseek.evals.run import evaluate
@@ -174,7 +174,7 @@ class Runner:
         started = time.monotonic()
         model, tokenizer = load_pair(path, self.device)
         progress = counter(self.console, f"[{folder.name}] evaluating")
-        result = evaluate(Sampler(model), tokenizer, self.recipe.problems, self.recipe.eval, progress)
+        result = evaluate(Engine(model, frozen=True), tokenizer, self.recipe.problems, self.recipe.eval, progress)
         wall_s = round(time.monotonic() - started, 3)
         write_json(folder.path / "eval.json", result | {"wall_s": wall_s, "settings": self._eval_settings()})
         greedy = result["greedy"]

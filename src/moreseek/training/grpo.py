@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moreseek.engine.sampler import Sampler
+from moreseek.engine.engine import Engine
 from moreseek.errors import FaultError
 from moreseek.model.losses import token_logprobs
 from moreseek.model.transformer import Transformer
@@ -35,7 +35,7 @@ class GRPO:
         self.problems = list(problems)
         self.rubric = Rubric(settings.rubric)
         self.rubric.check(self.problems)
-        self.collector = Collector(Sampler(model, settings.max_rows), tokenizer, self.rubric, settings)
+        self.collector = Collector(Engine(model, settings.max_rows), tokenizer, self.rubric, settings)
         self.reference = copy.deepcopy(model).eval().requires_grad_(False) if settings.kl_weight else None
         self.cursor = 0  # problems drawn so far, over all epochs of the problem list
         self.recent: list[float] = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moreseek.engine.sampler import Sampler
+from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
 from moreseek.records import Problem
 from moreseek.rewards.rubric import Rubric
@@ -41,8 +41,8 @@ class RolloutTimes:
 class Collector:
     """Samples and scores groups of rollouts."""
 
-    def __init__(self, sampler: Sampler, tokenizer: Tokenizer, rubric: Rubric, settings: GRPOSettings) -> None:
-        self.sampler, self.tokenizer, self.rubric, self.settings = sampler, tokenizer, rubric, settings
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, rubric: Rubric, settings: GRPOSettings) -> None:
+        self.engine, self.tokenizer, self.rubric, self.settings = engine, tokenizer, rubric, settings
 
     def collect(self, problems: Sequence[Problem], seed: int, times: RolloutTimes) -> list[list[Rollout]]:
         """One group of ``group_size`` rollouts a problem. The same seed and weights give the same rollouts."""
@@ -55,7 +55,7 @@ class Collector:
         params = SamplingParams(temperature=settings.temperature, max_tokens=settings.max_completion_tokens)
         repeated = [prompt for prompt in prompts for _ in range(size)]
         seeds = np.random.SeedSequence(seed).generate_state(len(repeated), np.uint64).tolist()
-        completions = self.sampler.generate(repeated, params, seeds)
+        completions = self.engine.generate(repeated, params, seeds)
         rollouts = [
             Rollout(
                 problem=problems[index // size],

@@ -100,7 +100,7 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 // A thread's own buffer number `slot`, at least n floats, kept between calls: no page faults after the first.
 static inline float *scratch(int slot, i64 n) {
-    static thread_local std::vector<float> buffers[12];
+    static thread_local std::vector<float> buffers[24];
     if ((i64)buffers[slot].size() < n) buffers[slot].resize(n);
     return buffers[slot].data();
 }

@@ -1,4 +1,4 @@
-"""The batched sampler against a loop that reads the whole text again for every token, and against probabilities."""
+"""The engine against a loop that reads the whole text again for every token, and against probabilities."""
 
 import math
 
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from moreseek.engine.sampler import Sampler, choose
+from moreseek.engine.choice import choose
+from moreseek.engine.engine import Engine, truncated
 from moreseek.engine.sampling import SamplingParams
-from moreseek.errors import InputError
+from moreseek.errors import FaultError, InputError
 
 GREEDY = SamplingParams(temperature=0, max_tokens=9)
 WARM = SamplingParams(temperature=0.8, max_tokens=9)
@@ -47,7 +48,7 @@ def full_logprobs(model, prompt, completion, temperature=1.0):
 @torch.no_grad()
 @pytest.mark.parametrize("max_rows", [256, 4, 1])
 def test_greedy_equals_the_loop_without_a_cache(any_model, prompts, max_rows):
-    found = Sampler(any_model, max_rows).generate(prompts, GREEDY)
+    found = Engine(any_model, max_rows).generate(prompts, GREEDY)
     for prompt, completion in zip(prompts, found, strict=True):
         tokens, logprobs = slow_greedy(any_model, prompt, GREEDY.max_tokens)
         assert completion.token_ids == tokens
@@ -60,9 +61,9 @@ def test_a_request_s_tokens_depend_on_its_seed_alone(any_model, prompts, max_row
     any_model.config = any_model.config.model_copy(update={"eos_token_id": list(range(0, 89, 7))})  # many stop early
     hot = SamplingParams(temperature=4.0, max_tokens=9)
     seeds = [17 * i + 5 for i in range(len(prompts))]
-    together = Sampler(any_model, max_rows).generate(prompts, hot, seeds)
+    together = Engine(any_model, max_rows).generate(prompts, hot, seeds)
     for prompt, seed, completion in zip(prompts, seeds, together, strict=True):
-        [alone] = Sampler(any_model).generate([prompt], hot, [seed])
+        [alone] = Engine(any_model).generate([prompt], hot, [seed])
         assert (alone.token_ids, alone.finish_reason) == (completion.token_ids, completion.finish_reason)
         assert alone.logprobs == pytest.approx(completion.logprobs, abs=5e-5)
     assert len({len(completion.token_ids) for completion in together}) > 2, "rows must leave at different times"
@@ -72,37 +73,37 @@ def test_a_request_s_tokens_depend_on_its_seed_alone(any_model, prompts, max_row
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_equal_those_of_a_full_forward(any_model, prompts, temperature):
     params = SamplingParams(temperature=temperature, max_tokens=12)
-    for prompt, completion in zip(prompts, Sampler(any_model, 4).generate(prompts, params), strict=True):
+    for prompt, completion in zip(prompts, Engine(any_model, 4).generate(prompts, params), strict=True):
         expected = full_logprobs(any_model, prompt, completion.token_ids, temperature)
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=5e-5, rtol=1e-4)
 
 
 def test_the_seed_of_the_settings_counts_up_over_the_prompts(make_model):
-    sampler = Sampler(make_model("llama"))
+    engine = Engine(make_model("llama"))
     params = SamplingParams(max_tokens=6, seed=40)
-    together = sampler.generate([[1, 2]] * 3, params)
-    explicit = sampler.generate([[1, 2]] * 3, params, seeds=[40, 41, 42])
+    together = engine.generate([[1, 2]] * 3, params)
+    explicit = engine.generate([[1, 2]] * 3, params, seeds=[40, 41, 42])
     assert [c.token_ids for c in together] == [c.token_ids for c in explicit]
     assert len({tuple(c.token_ids) for c in together}) == 3
 
 
 def test_a_training_step_is_seen_at_once(make_model):
     model = make_model("llama")
-    sampler = Sampler(model)
-    sampler.generate([[1, 2, 3]] * 20, GREEDY)
+    engine = Engine(model)
+    engine.generate([[1, 2, 3]] * 20, GREEDY)
     with torch.no_grad():
         model.lm_head.weight.zero_()
         model.lm_head.weight[77] = model.norm.weight
         for parameter in model.layers.parameters():
             parameter.mul_(1.1)
     tokens, _ = slow_greedy(model, [1, 2, 3], GREEDY.max_tokens)
-    assert sampler.generate([[1, 2, 3]] * 20, GREEDY)[0].token_ids == tokens
+    assert engine.generate([[1, 2, 3]] * 20, GREEDY)[0].token_ids == tokens
 
 
 def test_sampling_leaves_the_model_as_it_was(any_model):
     any_model.train()
     before = {name: tensor.clone() for name, tensor in any_model.state_dict().items()}
-    Sampler(any_model).generate([[1, 2]] * 10, WARM)
+    Engine(any_model).generate([[1, 2]] * 10, WARM)
     assert any_model.training
     assert all(p.grad is None and p.requires_grad for p in any_model.parameters())
     after = any_model.state_dict()
@@ -116,7 +117,7 @@ CHI_SQUARE_999 = {2: 13.8, 3: 16.3, 7: 24.3}  # by degrees of freedom
 
 
 def counts(model, params, draws=4000):
-    found = Sampler(model, max_rows=draws).generate([[1, 2, 3]] * draws, params)
+    found = Engine(model, max_rows=draws).generate([[1, 2, 3]] * draws, params)
     return np.bincount([completion.token_ids[0] for completion in found], minlength=model.config.vocab_size)
 
 
@@ -166,11 +167,16 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(tiny_vocabulary):
     assert value < CHI_SQUARE_999[freedom]
 
 
+def draw(logits, params, uniforms):
+    kept = torch.stack([truncated(row, params) for row in logits])
+    return choose(kept, torch.full((len(logits),), params.temperature), uniforms)
+
+
 def test_the_most_likely_token_always_stays():
     logits = torch.tensor([[0.0, 2.0, 1.0]]).repeat(50, 1)
     uniforms = torch.linspace(0, 1, 51, dtype=torch.float64)[:-1]
     for params in (SamplingParams(top_p=1e-9), SamplingParams(top_k=1), SamplingParams(temperature=1e-4)):
-        tokens, logprobs = choose(logits, params, uniforms)
+        tokens, logprobs = draw(logits, params, uniforms)
         assert (tokens == 1).all()
         assert logprobs.abs().max() < 1e-6
 
@@ -178,16 +184,16 @@ def test_the_most_likely_token_always_stays():
 def test_a_uniform_at_the_very_end_still_picks_a_possible_token():
     logits = torch.tensor([[1.0, 3.0, 2.0, 0.0]])
     almost_one = torch.tensor([math.nextafter(1.0, 0.0)], dtype=torch.float64)
-    tokens, logprobs = choose(logits, SamplingParams(top_k=2), almost_one)
+    tokens, logprobs = draw(logits, SamplingParams(top_k=2), almost_one)
     assert tokens.item() in (1, 2)
     assert math.isfinite(logprobs.item())
-    first, _ = choose(torch.tensor([[-math.inf, 0.0]]), SamplingParams(), torch.zeros(1, dtype=torch.float64))
+    first, _ = draw(torch.tensor([[-math.inf, 0.0]]), SamplingParams(), torch.zeros(1, dtype=torch.float64))
     assert first.item() == 1
 
 
 def test_logprobs_are_of_the_truncated_distribution():
     logits = torch.tensor([[1.0, 3.0, 2.0, 0.0]])
-    tokens, logprobs = choose(logits, SamplingParams(top_k=2, temperature=0.5), torch.tensor([0.99]).double())
+    tokens, logprobs = draw(logits, SamplingParams(top_k=2, temperature=0.5), torch.tensor([0.99]).double())
     assert tokens.item() == 2
     assert logprobs.item() == pytest.approx(math.log(math.exp(4) / (math.exp(4) + math.exp(6))), abs=1e-5)
 
@@ -208,7 +214,7 @@ def test_a_completion_ends_with_the_end_token_or_at_its_limit(make_model):
     assert third not in tokens[:2]
 
     def run(**settings):
-        [completion] = Sampler(model).generate([[4, 5]], SamplingParams(temperature=0, max_tokens=6, **settings))
+        [completion] = Engine(model).generate([[4, 5]], SamplingParams(temperature=0, max_tokens=6, **settings))
         return completion.token_ids, completion.finish_reason
 
     assert run() == (tokens, "length")
@@ -217,57 +223,58 @@ def test_a_completion_ends_with_the_end_token_or_at_its_limit(make_model):
     assert run() == (tokens[:3], "stop")
     assert run(ignore_eos=True) == (tokens, "length")
     assert run(ignore_eos=True, stop_token_ids=(tokens[0],)) == (tokens[:1], "stop")
-    [last] = Sampler(model).generate([[4, 5]], SamplingParams(temperature=0, max_tokens=3))
+    [last] = Engine(model).generate([[4, 5]], SamplingParams(temperature=0, max_tokens=3))
     assert last.finish_reason == "stop"  # the end token came at the limit: not truncated
 
 
 def test_callbacks_hear_every_token_and_every_end(make_model, prompts):
     heard, progress = {}, []
-    found = Sampler(make_model("llama"), max_rows=3).generate(
+    found = Engine(make_model("llama"), max_rows=3).generate(
         prompts,
         WARM,
         on_token=lambda request, token: heard.setdefault(request, []).append(token),
         on_progress=lambda done, total: progress.append((done, total)),
     )
     assert [heard[i] for i in range(len(prompts))] == [completion.token_ids for completion in found]
-    assert progress == [(i + 1, len(prompts)) for i in range(len(prompts))]
+    assert progress == sorted(set(progress))
+    assert progress[-1] == (len(prompts), len(prompts))
 
 
 def test_a_callback_that_raises_leaves_the_model_usable(make_model):
     model = make_model("llama").train()
-    sampler = Sampler(model)
+    engine = Engine(model)
 
     def stop(request, token):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sampler.generate([[1, 2]] * 20, WARM, on_token=stop)
+        engine.generate([[1, 2]] * 20, WARM, on_token=stop)
     assert model.training
     model(torch.tensor([[1, 2]])).sum().backward()
     assert model.lm_head.weight.grad.any()
 
 
 def test_no_prompts_give_no_completions(make_model):
-    assert Sampler(make_model("llama")).generate([], GREEDY) == []
+    assert Engine(make_model("llama")).generate([], GREEDY) == []
 
 
 @pytest.mark.parametrize(
     ("prompts", "max_tokens", "message"),
     [
-        ([[1], []], 4, "prompt 1 is empty"),
-        ([[1, 89]], 4, "prompt 0 holds a token id outside"),
-        ([[1, -1]], 4, "prompt 0 holds a token id outside"),
-        ([[1] * 250], 7, "250 tokens; with max_tokens 7 that passes the model's context of 256"),
+        ([[1], []], 4, "prompt 1: the prompt is empty"),
+        ([[1, 89]], 4, "prompt 0: the prompt holds a token id outside"),
+        ([[1, -1]], 4, "prompt 0: the prompt holds a token id outside"),
+        ([[1] * 250], 7, "250 tokens; with max_tokens 7 that passes the context of 256"),
     ],
 )
 def test_a_prompt_that_cannot_be_continued_is_refused(make_model, prompts, max_tokens, message):
     with pytest.raises(InputError, match=message):
-        Sampler(make_model("llama")).generate(prompts, SamplingParams(max_tokens=max_tokens))
+        Engine(make_model("llama")).generate(prompts, SamplingParams(max_tokens=max_tokens))
 
 
 def test_the_context_can_be_filled_to_its_last_token(make_model):
     model = make_model("llama", max_position_embeddings=20)
-    [completion] = Sampler(model).generate([[1] * 15], SamplingParams(temperature=0, max_tokens=5))
+    [completion] = Engine(model).generate([[1] * 15], SamplingParams(temperature=0, max_tokens=5))
     assert completion.token_ids == slow_greedy(model, [1] * 15, 5)[0]
 
 
@@ -283,3 +290,59 @@ def test_settings_outside_their_range_are_refused(settings):
     [name] = settings
     with pytest.raises(InputError, match=name):
         SamplingParams(**settings)
+
+
+# --- faults ------------------------------------------------------------------------------------------------------
+
+
+def run_all(engine, requests):
+    while engine.scheduler.busy:
+        engine.step()
+    return [(r.output, r.logprobs, r.finish_reason) for r in requests]
+
+
+def test_a_request_with_nan_ends_with_the_layer_named_and_the_others_go_on(any_model, monkeypatch):
+    healthy = [[1, 2, 3] * 6, [4, 5], [8] * 20]
+    expected = [Engine(any_model).generate([prompt], GREEDY)[0].token_ids for prompt in healthy]
+    bad = next(token for token in range(9, 89) if not any(token in tokens for tokens in expected))
+    head = any_model.head.clone()  # apart from the embeddings, which some families share with it
+    with torch.no_grad():
+        any_model.embed_tokens.weight[bad] = math.nan
+    monkeypatch.setattr(type(any_model), "head", head)
+    engine, heard = Engine(any_model, frozen=True), []
+
+    def hear(token, logprob):
+        heard.append(token)
+
+    for turn in range(3):  # blocks that a broken text leaves behind are used again
+        broken = [engine.add([1, 2, 3] * 5 + [bad], GREEDY, on_token=hear) for _ in "ab"]
+        fine = [engine.add(prompt, GREEDY) for prompt in healthy]
+        found = run_all(engine, fine)
+        assert [tokens for tokens, _, _ in found] == expected, turn
+        assert not heard
+        assert all(request.finish_reason == "error" and "embed_tokens" in request.fault for request in broken)
+        assert not any(request.output for request in broken)
+    assert engine.scheduler.blocks.free == engine.scheduler.blocks.count - 1
+
+
+def test_generate_names_the_layer_that_broke(make_model):
+    model = make_model("v3")
+    with torch.no_grad():
+        model.layers[1].mlp.experts.down_proj.fill_(math.nan)
+    with pytest.raises(FaultError, match=r"layers\.1\.mlp"):
+        Engine(model).generate([[1, 2, 3]], GREEDY)
+
+
+def test_an_exception_ends_all_requests_and_new_ones_are_served(make_model, monkeypatch):
+    model = make_model("llama")
+    engine = Engine(model, frozen=True)
+    [expected] = engine.generate([[1, 2]], GREEDY)
+    request = engine.add([1, 2], GREEDY)
+    engine.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.runner, "logits", lambda step: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.step()
+    assert request.finish_reason == "error"
+    assert "ZeroDivisionError" in request.fault
+    assert engine.generate([[1, 2]], GREEDY) == [expected]

@@ -1,0 +1,208 @@
+"""The engine: requests go in, tokens come out, step by step. Rollouts, chat, evaluation and server all use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from itertools import count
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moreseek.engine.block_manager import BlockManager
+from moreseek.engine.choice import choose
+from moreseek.engine.faults import first_not_finite
+from moreseek.engine.runner import Runner, make_runner
+from moreseek.engine.sampling import Completion, SamplingParams
+from moreseek.engine.scheduler import Scheduler, Step
+from moreseek.engine.sequence import Sequence
+from moreseek.errors import FaultError, InputError
+from moreseek.model.cache import bytes_per_token
+from moreseek.model.transformer import Transformer
+from moreseek.native.step import BLOCK_SIZE
+
+CACHE_BYTES = 4 << 30
+"""The cache takes at most this much unless told otherwise. Memory is touched only as it is used."""
+
+OnToken = Callable[[int, int], None]  # (request, token id), after every token: for streaming
+
+
+class Engine:
+    """Samples from one model, many requests at once.
+
+    ``frozen``: the weights never change, so they are packed once and prefixes are kept from call to call. Otherwise
+    ``generate`` looks at the weights anew (a training step is seen at once); callers of ``step`` call ``refresh``.
+    """
+
+    def __init__(
+        self, model: Transformer, max_rows: int = 256, frozen: bool = False, cache_bytes: int = CACHE_BYTES,
+        budget: int = 2048,
+    ) -> None:  # fmt: skip
+        self.model, self.max_rows, self.frozen, self.budget = model, max_rows, frozen, budget
+        self.context = model.config.max_position_embeddings
+        token_bytes = bytes_per_token(model.config, model.embed_tokens.weight.element_size())
+        most = max_rows * -(-self.context // BLOCK_SIZE)
+        self._blocks = 1 + max(1, min(most, cache_bytes // (token_bytes * BLOCK_SIZE)))
+        self._runner: Runner | None = None
+        self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), max_rows, self.context, budget)
+        self._arrivals = count()
+
+    # ------------------------------------------------------------------------------------------------ one at a time
+
+    def add(
+        self, prompt: Items[int], params: SamplingParams, seed: int | None = None,
+        on_token: Callable[[int, float], None] | None = None,
+    ) -> Sequence:  # fmt: skip
+        """Queue a request. Raises InputError for an empty prompt, an id outside the vocabulary, or too long a text."""
+        self._check(prompt)
+        stops = () if params.ignore_eos else self.model.config.eos_ids
+        sequence = Sequence(
+            prompt=tuple(prompt), params=params, seed=params.seed if seed is None else seed,
+            stops=tuple(sorted({*stops, *params.stop_token_ids})), on_token=on_token, arrival=next(self._arrivals),
+        )  # fmt: skip
+        self.scheduler.add(sequence)
+        return sequence
+
+    def abort(self, sequence: Sequence) -> None:
+        """End a request at any moment; its blocks are free at once."""
+        self.scheduler.abort(sequence)
+
+    def refresh(self) -> None:
+        """The weights have changed: see them as they are now, and forget every cached prefix."""
+        self.scheduler.blocks.forget()
+        if self._runner is not None:
+            self._runner.refresh()
+
+    @torch.no_grad()
+    def step(self) -> list[Sequence]:
+        """One step of the model for all that run; the sequences that ended in it.
+
+        A request whose logits are not finite ends with the reason "error" and ``fault`` set, and the others go on.
+        After any exception all requests have ended so, and new ones find a working engine.
+        """
+        try:
+            step = self.scheduler.schedule()
+            if step is None:
+                return []
+            tokens, logprobs = self._choose(step)
+            broken = np.flatnonzero(np.isnan(logprobs))
+            faulty = [self.scheduler.running[row] for row in step.output_rows[broken].tolist()]
+            ended = self.scheduler.commit(step, tokens, logprobs)
+            return self._end_faulty(faulty, ended) if faulty else ended
+        except BaseException as error:  # an interrupt too: the arrays may be half written
+            self._reset(f"the engine failed: {error!r}")
+            raise
+
+    def _choose(self, step: Step) -> tuple[np.ndarray, np.ndarray]:
+        logits = self.runner.logits(step)
+        if len(step.output) == 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        temperature = torch.from_numpy(self.scheduler.temperature[step.output_rows]).to(logits.device)
+        uniforms = torch.from_numpy(self.scheduler.uniforms(step)).to(logits.device)
+        tokens, logprobs = choose(self._shape(step.output_rows, logits), temperature, uniforms)
+        return tokens.cpu().numpy(), logprobs.cpu().numpy()
+
+    def _end_faulty(self, faulty: list[Sequence], ended: list[Sequence]) -> list[Sequence]:
+        """End those whose logits are not finite; what they left in the cache must not reach others."""
+        blocks = self.scheduler.blocks
+        written = {block for sequence in faulty for block in sequence.blocks}
+        for sequence in faulty:
+            self.scheduler.abort(sequence)
+        blocks.forget()
+        self.runner.cache.clear([block for block in written if not blocks.owned(block)])
+        for sequence in faulty:
+            del sequence.output[-1], sequence.logprobs[-1]
+            place = first_not_finite(self.model, sequence.tokens)
+            sequence.finish_reason = "error"
+            sequence.fault = f"the model's result is not a number, first in {place}. Its weights may be damaged."
+        return [*ended, *faulty]
+
+    def _reset(self, fault: str) -> None:
+        old = self.scheduler
+        self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), self.max_rows, self.context, self.budget)
+        for sequence in [*old.running, *old.waiting]:
+            if sequence.finish_reason is None:
+                sequence.finish_reason, sequence.fault, sequence.row = "error", fault, -1
+
+    @property
+    def runner(self) -> Runner:
+        if self._runner is None:
+            self._runner = make_runner(self.model, self._blocks)
+        return self._runner
+
+    # ------------------------------------------------------------------------------------------------ many at once
+
+    def generate(
+        self,
+        prompts: Items[Items[int]],
+        params: SamplingParams,
+        seeds: Items[int] | None = None,
+        on_token: OnToken | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Completion]:
+        """Complete every prompt; results are in the order of the prompts.
+
+        ``seeds``: one a prompt (default: params.seed + index). ``on_progress(finished, total)``.
+        Raises InputError for an empty prompt, an id outside the vocabulary, or more than the context holds.
+        """
+        if seeds is not None and len(seeds) != len(prompts):
+            raise InputError(f"{len(seeds)} seeds for {len(prompts)} prompts: one each is needed.")
+        if not self.frozen:
+            self.refresh()
+        was_training = self.model.training
+        self.model.eval()
+        sequences: list[Sequence] = []
+        try:
+            for index, prompt in enumerate(prompts):
+                listener = None if on_token is None else lambda token, _, index=index: on_token(index, token)
+                try:
+                    seed = params.seed + index if seeds is None else int(seeds[index])
+                    sequences.append(self.add(prompt, params, seed, listener))
+                except InputError as error:
+                    raise InputError(f"prompt {index}: {error}") from None
+            finished = 0
+            while finished < len(sequences):
+                ended = len(self.step())
+                finished += ended
+                if ended and on_progress is not None:
+                    on_progress(finished, len(sequences))
+        finally:
+            for sequence in sequences:
+                self.abort(sequence)  # nothing, unless an error or an interrupt came between
+            self.model.train(was_training)
+        for index, sequence in enumerate(sequences):
+            if sequence.fault is not None:
+                raise FaultError(f"prompt {index}: {sequence.fault}")
+        return [completion_of(sequence) for sequence in sequences]
+
+    def _check(self, prompt: Items[int]) -> None:
+        if prompt and (min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size):
+            raise InputError("the prompt holds a token id outside the model's vocabulary.")
+
+    def _shape(self, rows: np.ndarray, logits: Tensor) -> Tensor:
+        """Leave out what a request's top-k and top-p leave out; rows without them pass untouched."""
+        running = self.scheduler.running
+        for place, row in enumerate(rows.tolist()):
+            params = running[row].params
+            if params.temperature > 0 and (params.top_k or params.top_p < 1):
+                logits[place] = truncated(logits[place], params)
+        return logits
+
+
+def truncated(logits: Tensor, params: SamplingParams) -> Tensor:
+    """(V,) with −inf for what top-k and top-p leave out; the most likely token always stays."""
+    ordered, order = logits.sort(descending=True)
+    if params.top_k:
+        ordered[params.top_k :] = float("-inf")
+    if params.top_p < 1:
+        probabilities = (ordered / params.temperature).softmax(-1)
+        before = probabilities.cumsum(-1) - probabilities
+        ordered = ordered.masked_fill(before >= params.top_p, float("-inf"))
+    return torch.empty_like(logits).scatter_(0, order, ordered)
+
+
+def completion_of(sequence: Sequence) -> Completion:
+    """What a sequence that has ended wrote."""
+    reason = "stop" if sequence.finish_reason == "stop" else "length"
+    return Completion(token_ids=sequence.output, logprobs=sequence.logprobs, finish_reason=reason)

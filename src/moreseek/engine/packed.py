@@ -1,0 +1,127 @@
+"""A model's weights as the native step reads them: packed, with a part of the cache for each layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moreseek.model.attention import LATENT_EPS, GroupedQueryAttention, LatentAttention
+from moreseek.model.cache import Cache
+from moreseek.model.moe import MoE
+from moreseek.model.swiglu import MLP
+from moreseek.model.transformer import Block, Transformer
+from moreseek.native import step
+
+
+class PackedModel:
+    """Structures for ``step.run``. Packed copies are as old as the last ``refresh``; norms and embeddings are read in
+    place. Buffers and structures live as long as this object does.
+    """
+
+    def __init__(self, model: Transformer, cache: Cache) -> None:
+        self.source, self.cache = model, cache
+        self.vocabulary = model.config.vocab_size
+        self._panels: dict[str, Tensor] = {}
+        self._kept: list[object] = []
+        self.model = step.Model()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Pack the weights as they are now."""
+        with torch.no_grad():
+            self._kept = []
+            blocks = [self._layer(f"{i}", block, i) for i, block in enumerate(self.source.layers)]  # pyright: ignore[reportArgumentType]
+            self.model = self._model(blocks)
+
+    def _model(self, blocks: list[step.Layer]) -> step.Model:
+        source, config = self.source, self.source.config
+        first = source.layers[0].self_attn
+        assert isinstance(first, LatentAttention | GroupedQueryAttention)
+        layers = (step.Layer * len(blocks))(*blocks)
+        self._kept.append(layers)
+        rank = config.kv_lora_rank if config.is_deepseek else 0
+        return step.Model(
+            layers=len(blocks), hidden=config.hidden_size, heads=config.num_attention_heads,
+            kv_heads=config.kv_heads, head=0 if config.is_deepseek else config.attention_head_dim,
+            nope=config.qk_nope_head_dim, rope=config.rope_dim, value=config.v_head_dim, rank=rank,
+            q_rank=config.q_lora_rank or 0, width=self.cache.width, experts=config.n_routed_experts,
+            top_k=config.num_experts_per_tok, groups=config.n_group, top_groups=config.topk_group,
+            normalise=int(config.norm_topk_prob), latent=int(config.is_deepseek), eps=config.rms_norm_eps,
+            latent_eps=LATENT_EPS, scale=first.scale, scaling=config.routed_scaling_factor, layer=layers,
+            embedding=source.embed_tokens.weight.data_ptr(), norm=source.norm.weight.data_ptr(),
+            head_matrix=self._matrix("head", source.head, None),
+        )  # fmt: skip
+
+    def _layer(self, name: str, block: Block, place: int) -> step.Layer:
+        made = step.Layer(
+            input_norm=block.input_layernorm.weight.data_ptr(),
+            post_norm=block.post_attention_layernorm.weight.data_ptr(),
+        )
+        for field, tensor in zip(("k_cache", "v_cache"), self.cache.tensors, strict=False):
+            setattr(made, field, tensor[place].data_ptr())
+        attention = block.self_attn
+        made.out = self._linear(f"{name}.o", attention.o_proj)
+        if isinstance(attention, LatentAttention):
+            self._latent(name, attention, made)
+        else:
+            self._grouped(name, attention, made)
+        if isinstance(block.mlp, MoE):
+            self._experts(name, block.mlp, made)
+        else:
+            made.dense = self._mlp(f"{name}.mlp", block.mlp)
+        return made
+
+    def _grouped(self, name: str, attention: GroupedQueryAttention, made: step.Layer) -> None:
+        made.qkv = self._linear(f"{name}.qkv", attention.qkv_proj)
+        if attention.qk_norm:
+            made.q_norm, made.k_norm = attention.q_norm.weight.data_ptr(), attention.k_norm.weight.data_ptr()
+
+    def _latent(self, name: str, attention: LatentAttention, made: step.Layer) -> None:
+        made.qkv = self._linear(f"{name}.qkv", attention.qkv_a_proj)
+        made.latent_norm = attention.kv_a_layernorm.weight.data_ptr()
+        if attention.q_rank is not None:
+            made.q_up = self._linear(f"{name}.q_up", attention.q_b_proj)
+            made.q_latent_norm = attention.q_a_layernorm.weight.data_ptr()
+        up = attention.kv_b_proj.weight.view(attention.heads, attention.nope + attention.value, attention.rank)
+        up_k = [self._matrix(f"{name}.up_k{h}", head[: attention.nope].t(), None) for h, head in enumerate(up)]
+        up_v = [self._matrix(f"{name}.up_v{h}", head[attention.nope :], None) for h, head in enumerate(up)]
+        made.up_k, made.up_v = self._array(step.Matrix, up_k), self._array(step.Matrix, up_v)
+
+    def _experts(self, name: str, moe: MoE, made: step.Layer) -> None:
+        pairs = zip(moe.experts.gate_up_proj, moe.experts.down_proj, strict=True)
+        experts = [
+            step.FeedForward(
+                self._matrix(f"{name}.gate_up{e}", gate_up, None), self._matrix(f"{name}.down{e}", down, None)
+            )
+            for e, (gate_up, down) in enumerate(pairs)
+        ]
+        made.experts = self._array(step.FeedForward, experts)
+        made.router = self._array(step.Matrix, [self._matrix(f"{name}.router", moe.gate.weight, None)])
+        made.router_bias = moe.gate.bias.data_ptr()
+        if moe.shared_experts is not None:
+            made.dense = self._mlp(f"{name}.shared", moe.shared_experts)
+
+    def _mlp(self, name: str, mlp: MLP) -> step.FeedForward:
+        gate_up, down = mlp.gate_up_proj.weight, mlp.down_proj.weight
+        return step.FeedForward(
+            self._matrix(f"{name}.gate_up", gate_up, None), self._matrix(f"{name}.down", down, None)
+        )
+
+    def _linear(self, name: str, linear: nn.Linear) -> step.Matrix:
+        return self._matrix(name, linear.weight, linear.bias)
+
+    def _matrix(self, name: str, weight: Tensor, bias: Tensor | None) -> step.Matrix:
+        """weight: (outputs, inputs), packed into a buffer that is used again at the next refresh."""
+        outputs, inputs = weight.shape
+        if name not in self._panels:
+            self._panels[name] = torch.empty(step.packed_size(outputs, inputs))
+        step.pack(weight.detach(), self._panels[name])
+        pointer = None if bias is None else bias.data_ptr()
+        return step.Matrix(self._panels[name].data_ptr(), pointer, inputs, outputs)
+
+    def _array(self, kind: Any, items: list[Any]) -> Any:
+        array = (kind * len(items))(*items)
+        self._kept.append(array)
+        return array

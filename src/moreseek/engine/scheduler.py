@@ -1,0 +1,329 @@
+"""Which tokens of which sequences go through the model in the next step. No torch in here.
+
+Running sequences are the rows of a few arrays, always rows 0 to n − 1, so that a step of hundreds of them costs a
+few array operations. Every row has tokens that are known and tokens that are computed (in the cache); a step computes
+some of the difference. One token is left: decoding. Many are: a prompt, which may be cut into chunks.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from moreseek.engine.block_manager import BlockManager
+from moreseek.engine.sequence import DRAWS, Sequence
+from moreseek.errors import InputError
+
+NEVER = -1
+
+
+@dataclass(slots=True)
+class Step:
+    """What the model has to compute. n rows, t tokens that lie flat, o outputs."""
+
+    ids: np.ndarray  # (t,) int64
+    first: np.ndarray  # (n,) int64: where a row's tokens begin among ids
+    count: np.ndarray  # (n,) int64: how many it has
+    start: np.ndarray  # (n,) int64: position of the first of them, which is how many the cache holds
+    table: np.ndarray  # (n, blocks) int32
+    output: np.ndarray  # (o,) int64: among ids, the tokens after which a new one is chosen
+    output_rows: np.ndarray  # (o,) int64: and the rows that get it
+    copies: list[tuple[int, int]]  # blocks to copy, (from, to), once the step is done
+    settled: int  # rows that ran before; those after them may read blocks that other rows fill in this same step
+
+
+class Scheduler:
+    """Admits, cuts, preempts and finishes sequences, first come first served.
+
+    ``budget``: tokens a step computes at most, prompts in chunks beside the rows that decode.
+    """
+
+    def __init__(self, blocks: BlockManager, max_rows: int, context: int, budget: int = 2048) -> None:
+        self.blocks, self.max_rows, self.context = blocks, max_rows, context
+        self.budget = max(budget, max_rows)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+        long = np.zeros((6, max_rows), np.int64)
+        self.known, self.computed, self.limit, self.least, self.owned, self.remembered = long
+        self.prompt = np.zeros(max_rows, np.int64)
+        self.temperature = np.zeros(max_rows, np.float32)
+        self.draws = np.zeros((max_rows, DRAWS))
+        self.watched = np.zeros(max_rows, np.bool_)
+        self.stops = np.full((max_rows, 1), NEVER, np.int64)
+        self.tokens = np.zeros((max_rows, 64), np.int64)
+        self.logprobs = np.zeros((max_rows, 64), np.float32)
+        self.table = np.zeros((max_rows, 4), np.int32)
+
+    # ---------------------------------------------------------------------------------------------------- requests
+
+    def add(self, sequence: Sequence) -> None:
+        """Put it at the end of the queue. Raises InputError for what could never run."""
+        if not sequence.prompt:
+            raise InputError("the prompt is empty: there is nothing to continue.")
+        room = min(self.context, (self.blocks.count - 1) * self.blocks.size)
+        if sequence.most > room:
+            raise InputError(
+                f"the prompt has {len(sequence.prompt)} tokens; with max_tokens {sequence.params.max_tokens} that "
+                f"passes the context of {room}. Shorten it or lower max_tokens."
+            )
+        self.waiting.append(sequence)
+
+    def abort(self, sequence: Sequence, reason: str = "abort") -> None:
+        """End it where it stands and free its blocks at once. Nothing happens when it has ended."""
+        if sequence.finish_reason is not None:
+            return
+        if sequence.row >= 0:
+            self._leave(sequence)
+        else:
+            self.waiting.remove(sequence)
+        sequence.finish_reason = reason
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.running or self.waiting)
+
+    # ------------------------------------------------------------------------------------------------------- steps
+
+    def schedule(self) -> Step | None:
+        """The next step, or None when there is nothing to do."""
+        before = self.preemptions
+        take = self._takes()
+        self._allocate(take)
+        filled = (self.computed[: len(take)] + take) // self.blocks.size
+        self._remember(np.flatnonzero(filled > self.remembered[: len(take)]), take)
+        settled, source, copies = len(take), np.arange(len(take)), list[tuple[int, int]]()
+        if self.waiting and self.preemptions == before:  # whoever just made room does not come back at once
+            take, source, copies = self._admit(take)
+        n = len(self.running)
+        if n == 0:
+            return None
+        start = self.computed[:n].copy()
+        first = np.cumsum(take) - take
+        output_rows = np.flatnonzero(start + take == self.known[:n])
+        if int(take.max()) == 1 and len(output_rows) == n and int(take.min()) == 1:
+            ids = self.tokens[np.arange(n), start]
+        else:
+            ids = np.concatenate([self.tokens[row, start[row] : start[row] + take[row]] for row in range(n)])
+        leaders = source[output_rows]
+        output = first[leaders] + take[leaders] - 1
+        self._draw(output_rows)
+        return Step(ids, first, take, start, self.table[:n], output, output_rows, copies, settled)
+
+    def uniforms(self, step: Step) -> np.ndarray:
+        """(o,) fp64: each output's draw, from its own seed."""
+        rows = step.output_rows
+        return self.draws[rows, (self.known[rows] - self.prompt[rows]) % DRAWS]
+
+    def commit(self, step: Step, tokens: np.ndarray, logprobs: np.ndarray) -> list[Sequence]:
+        """Take in the chosen tokens (o,) and their log-probabilities; the sequences that ended with them.
+
+        A log-probability that is NaN marks a token that was not chosen: nobody hears of it, and it ends nothing.
+        """
+        rows = step.output_rows
+        self.computed[: len(step.count)] += step.count
+        at = self.known[rows]
+        self.tokens[rows, at] = tokens
+        self.logprobs[rows, at] = logprobs
+        self.known[rows] = at + 1
+        real = ~np.isnan(logprobs)
+        stopped = real & (self.stops[rows] == tokens[:, None]).any(1) & (at >= self.least[rows])
+        full = real & (at + 1 >= self.limit[rows])
+        if self.watched[: len(self.running)].any():
+            for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
+                listener = self.running[row].on_token
+                if listener is not None and logprob == logprob:
+                    listener(token, logprob)
+        ended = []
+        for place in np.flatnonzero(stopped | full).tolist():
+            sequence = self.running[int(rows[place])]
+            sequence.finish_reason = "stop" if stopped[place] else "length"
+            ended.append(sequence)
+        for sequence in ended:
+            self._leave(sequence)
+        return ended
+
+    # ---------------------------------------------------------------------------------------------- tokens to take
+
+    def _takes(self) -> np.ndarray:
+        """(n,) tokens of each running row: all that decode, and of prompts what the budget allows."""
+        n = len(self.running)
+        take = self.known[:n] - self.computed[:n]
+        if take.sum() > self.budget:
+            left = self.budget - int((take == 1).sum())
+            for row in np.flatnonzero(take > 1).tolist():
+                take[row] = min(int(take[row]), left)
+                left -= int(take[row])
+        return take
+
+    def _allocate(self, take: np.ndarray) -> None:
+        """Blocks for these tokens; the youngest sequences make room when there are too few. Changes ``take``."""
+        while True:
+            n = len(self.running)
+            need = -(-(self.computed[:n] + take[:n]) // self.blocks.size) - self.owned[:n]
+            if int(need.clip(min=0).sum()) <= self.blocks.free:
+                break
+            row = max(range(n), key=lambda row: self.running[row].arrival)
+            self._preempt(self.running[row])
+            take[row] = take[n - 1]
+        take.resize(n, refcheck=False)
+        for row in np.flatnonzero(need > 0).tolist():
+            self._give(row, self.blocks.allocate(int(need[row])) or [])
+
+    def _give(self, row: int, blocks: list[int]) -> None:
+        sequence, owned = self.running[row], int(self.owned[row])
+        self.table[row, owned : owned + len(blocks)] = blocks
+        sequence.blocks.extend(blocks)
+        self.owned[row] += len(blocks)
+
+    def _remember(self, rows: np.ndarray, take: np.ndarray) -> None:
+        """Blocks that this step fills can be used by others from now on, even in this step."""
+        if not self.blocks.reuse:
+            return
+        size = self.blocks.size
+        for row in rows.tolist():
+            sequence = self.running[row]
+            until = int(self.computed[row] + take[row]) // size
+            for place in range(sequence.remembered, until):
+                tokens = self.tokens[row, place * size : (place + 1) * size].tolist()
+                sequence.prefix = self.blocks.remember(sequence.blocks[place], sequence.prefix, tokens)
+            sequence.remembered = until
+            self.remembered[row] = until
+
+    # --------------------------------------------------------------------------------------------------- admission
+
+    def _admit(self, take: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]:
+        """Let waiting sequences in. The takes of all rows, whose result each row uses, and blocks to copy.
+
+        A prompt that equals one whose reading ends in this step (a group of rollouts) is not read again.
+        """
+        takes, copies = take.tolist(), list[tuple[int, int]]()
+        source = list(range(len(takes)))
+        left = self.budget - int(take.sum())
+        leaders: dict[tuple[int, ...], int] = {}
+        while self.waiting and len(self.running) < self.max_rows:
+            sequence = self.waiting[0]
+            tokens = sequence.tokens
+            leader = leaders.get(tokens)
+            if leader is not None:
+                if not self._follow(sequence, leader, copies):
+                    break
+                takes.append(0)
+                source.append(leader)
+                continue
+            count = self._read(sequence, tokens, left) if left else 0
+            if not count:
+                break
+            row = sequence.row
+            takes.append(count)
+            source.append(row)
+            left -= count
+            full = np.array(takes, np.int64)
+            self._remember(np.array([row]), full)
+            if self.computed[row] + count == len(tokens):
+                leaders[tokens] = row
+        return np.array(takes, np.int64), np.array(source, np.int64), copies
+
+    def _read(self, sequence: Sequence, tokens: tuple[int, ...], left: int) -> int:
+        """Let it in to have its prompt read; how many tokens of it now, 0 when there is no room."""
+        matched, number = self.blocks.match(tokens)
+        reused = len(matched) * self.blocks.size
+        count = min(len(tokens) - reused, left)
+        self.blocks.share(matched)
+        more = self.blocks.allocate(-(-(reused + count) // self.blocks.size) - len(matched))
+        if more is None:
+            self.blocks.release(matched)
+            return 0
+        self._enter(sequence, tokens, [*matched, *more], reused)
+        sequence.reused = max(sequence.reused, reused)
+        sequence.remembered, sequence.prefix = len(matched), number
+        self.remembered[sequence.row] = len(matched)
+        return count
+
+    def _follow(self, sequence: Sequence, leader: int, copies: list[tuple[int, int]]) -> bool:
+        """Let it in beside a row that reads the same tokens in this step; False when there is no room."""
+        first = self.running[leader]
+        tokens = sequence.tokens
+        whole, rest = divmod(len(tokens), self.blocks.size)
+        more = self.blocks.allocate(1 if rest else 0)
+        if more is None:
+            return False
+        self.blocks.share(first.blocks[:whole])
+        if rest:
+            copies.append((first.blocks[whole], more[0]))
+        self._enter(sequence, tokens, [*first.blocks[:whole], *more], len(tokens))
+        sequence.reused = max(sequence.reused, len(tokens))
+        sequence.remembered, sequence.prefix = first.remembered, first.prefix
+        self.remembered[sequence.row] = first.remembered
+        return True
+
+    def _enter(self, sequence: Sequence, tokens: tuple[int, ...], blocks: list[int], computed: int) -> None:
+        """Take the first waiting sequence into the next row."""
+        self.waiting.popleft()
+        row = sequence.row = len(self.running)
+        self.running.append(sequence)
+        self._grow(sequence)
+        sequence.blocks = blocks
+        self.tokens[row, : len(tokens)] = tokens
+        self.logprobs[row, len(sequence.prompt) : len(tokens)] = sequence.logprobs
+        self.table[row, : len(blocks)] = blocks
+        self.known[row], self.computed[row], self.owned[row] = len(tokens), computed, len(blocks)
+        self.prompt[row], self.limit[row] = len(sequence.prompt), sequence.most
+        self.least[row] = len(sequence.prompt) + getattr(sequence.params, "min_tokens", 0)
+        self.temperature[row] = sequence.params.temperature
+        self.watched[row] = sequence.on_token is not None
+        self.stops[row] = NEVER
+        self.stops[row, : len(sequence.stops)] = sequence.stops
+        made = len(tokens) - len(sequence.prompt)
+        if made % DRAWS and sequence.params.temperature > 0:
+            self.draws[row] = sequence.uniforms(made // DRAWS)
+
+    def _draw(self, rows: np.ndarray) -> None:
+        """New uniforms for the rows that have used theirs up."""
+        fresh = ((self.known[rows] - self.prompt[rows]) % DRAWS == 0) & (self.temperature[rows] > 0)
+        for row in rows[fresh].tolist():
+            made = int(self.known[row] - self.prompt[row])
+            self.draws[row] = self.running[row].uniforms(made // DRAWS)
+
+    def _grow(self, sequence: Sequence) -> None:
+        """Make the arrays wide enough for one more sequence."""
+        blocks = -(-sequence.most // self.blocks.size)
+        self.tokens = _widened(self.tokens, sequence.most, 0)
+        self.logprobs = _widened(self.logprobs, sequence.most, 0)
+        self.table = _widened(self.table, blocks, 0)
+        self.stops = _widened(self.stops, len(sequence.stops), NEVER)
+
+    # ----------------------------------------------------------------------------------------------------- leaving
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Back to the head of the queue; what it wrote is read again later, and it goes on with the same tokens."""
+        self._leave(sequence)
+        self.preemptions += 1
+        self.waiting.appendleft(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Take it out of its row with what it has written; the last row moves into the gap."""
+        row, last = sequence.row, len(self.running) - 1
+        written = slice(len(sequence.prompt), int(self.known[row]))
+        sequence.output = self.tokens[row, written].tolist()
+        sequence.logprobs = self.logprobs[row, written].tolist()
+        self.blocks.release(sequence.blocks)
+        sequence.blocks, sequence.row, sequence.remembered, sequence.prefix = [], -1, 0, 0
+        if row != last:
+            for array in (
+                self.known, self.computed, self.limit, self.least, self.owned, self.remembered, self.prompt,
+                self.temperature, self.draws, self.watched, self.stops, self.tokens, self.logprobs, self.table,
+            ):  # fmt: skip
+                array[row] = array[last]
+            moved = self.running[row] = self.running[last]
+            moved.row = row
+        self.running.pop()
+
+
+def _widened(array: np.ndarray, width: int, fill: int) -> np.ndarray:
+    """(rows, at least width) with the same content."""
+    if width <= array.shape[1]:
+        return array
+    wider = np.full((array.shape[0], max(width, 2 * array.shape[1])), fill, array.dtype)
+    wider[:, : array.shape[1]] = array
+    return wider

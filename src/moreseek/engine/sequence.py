@@ -1,0 +1,55 @@
+"""One request inside the engine. No torch in here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from moreseek.engine.block_manager import ROOT
+from moreseek.engine.sampling import SamplingParams
+
+DRAWS = 64
+"""Uniforms that a request draws at a time from its own generator."""
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A prompt and what has been made of it. While it runs, its newest tokens lie in the scheduler's rows."""
+
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    seed: int
+    stops: tuple[int, ...] = ()  # tokens that end it
+    on_token: Callable[[int, float], None] | None = None  # (token id, log-probability), as soon as it is chosen
+    arrival: int = 0  # the youngest has the largest
+    row: int = -1  # where it runs; −1: it waits, or has ended
+    blocks: list[int] = field(default_factory=list)
+    remembered: int = 0  # blocks that prefix reuse knows
+    prefix: int = ROOT  # number of the prefix that ends with them
+    reused: int = 0  # tokens that it found in the cache
+    output: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str | None = None
+    fault: str | None = None  # what broke, where the reason is "error"
+    _draw: np.random.Generator | None = None
+    _pieces: int = 0
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All that is known of the text when the sequence does not run."""
+        return (*self.prompt, *self.output)
+
+    @property
+    def most(self) -> int:
+        """Tokens of the whole text at most."""
+        return len(self.prompt) + self.params.max_tokens
+
+    def uniforms(self, piece: int) -> np.ndarray:
+        """(DRAWS,) fp64: the draws for output tokens piece · DRAWS and on, which follow from the seed alone."""
+        if self._draw is None or piece < self._pieces:
+            self._draw, self._pieces = np.random.Generator(np.random.Philox(self.seed % 2**63)), 0
+        while self._pieces < piece:
+            self._draw.random(DRAWS)
+            self._pieces += 1
+        self._pieces += 1
+        return self._draw.random(DRAWS)

@@ -1,0 +1,100 @@
+// y = x · Wᵀ with packed weights. Every sum runs over the inputs in order, so that a row's result does not depend on
+// how many rows there are, on the tile it falls into or on the threads; twin: plain linear.
+#include "step.h"
+
+// What the next panel is asked for while this one is multiplied: `lines` cache lines every SPAN inputs.
+struct Ahead {
+    const float *next;
+    i64 lines;
+};
+constexpr i64 SPAN = 16, LINE = 16;
+
+template <int R, int V>
+static inline void tile(i64 inputs, const float *x, i64 x_row, const float *panel, Ahead &ahead, Vec (&sum)[R][V]) {
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = Vec{};
+    for (i64 low = 0; low < inputs; low += SPAN) {
+        for (i64 line = 0; line < ahead.lines; line++, ahead.next += LINE) __builtin_prefetch(ahead.next, 0, 2);
+        i64 end = low + SPAN < inputs ? low + SPAN : inputs;
+        for (i64 i = low; i < end; i++) {
+            Vec w[V];
+            for (int v = 0; v < V; v++) w[v] = *(const Vec *)(panel + i * PANEL + v * LANES);
+            for (int r = 0; r < R; r++) {
+                float a = x[r * x_row + i];
+                for (int v = 0; v < V; v++) sum[r][v] += a * w[v];
+            }
+        }
+    }
+}
+
+template <int R, int V>
+static void rows_of(const Matrix &w, const float *x, i64 x_row, const float *panel, i64 column, float *y, i64 y_row,
+                    bool add, Ahead &ahead) {
+    for (i64 c = 0; c < PANEL && column + c < w.outputs; c += V * LANES) {
+        Vec sum[R][V];
+        tile<R, V>(w.inputs, x, x_row, panel + c, ahead, sum);
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) {
+                i64 j = column + c + v * LANES, left = w.outputs - j;
+                float *to = y + r * y_row + j;
+                if (left >= LANES) {
+                    Vec s = sum[r][v];
+                    if (w.bias) s += *(const Vec *)(w.bias + j);
+                    *(Vec *)to = add ? s + *(Vec *)to : s;
+                } else
+                    for (i64 l = 0; l < left; l++) {
+                        float s = sum[r][v][l];
+                        if (w.bias) s += w.bias[j + l];
+                        to[l] = add ? s + to[l] : s;
+                    }
+            }
+    }
+}
+
+static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64 panel, float *y, i64 y_row, bool add) {
+    constexpr int V = MAX_VECTORS;
+    const float *weights = w.panels + panel * w.inputs * PANEL;
+    i64 column = panel * PANEL, tiles = (rows + 5) / 6;
+    bool last = column + PANEL >= w.outputs;
+    // A few rows are bound by memory anyway, and the hardware reads ahead of them.
+    Ahead ahead{weights + w.inputs * PANEL, last || tiles < 3 ? 0 : (SPAN * PANEL / LINE + tiles - 1) / tiles};
+    for (i64 r = 0; r < rows;) {
+        i64 left = rows - r, take = left >= 12 || left == 6 ? 6 : left > 6 ? (left + 1) / 2 : left;
+        const float *a = x + r * x_row;
+        float *c = y + r * y_row;
+        switch (take) {
+        case 1: rows_of<1, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 2: rows_of<2, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 3: rows_of<3, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 4: rows_of<4, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 5: rows_of<5, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        default: rows_of<6, V>(w, a, x_row, weights, column, c, y_row, add, ahead);
+        }
+        r += take;
+    }
+}
+
+// y (rows, outputs) = or += x (rows, inputs) · Wᵀ + bias
+void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads) {
+    i64 panels = (w.outputs + PANEL - 1) / PANEL;
+    parallel(panels, worth(panels, 2 * rows * w.inputs * PANEL, threads),
+             [&](i64 panel) { panel_rows(w, x, x_row, rows, panel, y, y_row, add); });
+}
+
+// panels of W (outputs, inputs), any strides.
+extern "C" void native_pack(const float *weight, i64 output_step, i64 input_step, i64 outputs, i64 inputs,
+                            float *panels, int threads) {
+    i64 count = (outputs + PANEL - 1) / PANEL;
+    parallel(count, worth(count, 8 * inputs * PANEL, threads), [&](i64 panel) {
+        float *to = panels + panel * inputs * PANEL;
+        i64 low = panel * PANEL, width = outputs - low < PANEL ? outputs - low : PANEL;
+        for (i64 first = 0; first < inputs; first += 16) { // tile by tile: reads and writes stay in the cache
+            i64 end = first + 16 < inputs ? first + 16 : inputs;
+            for (i64 j = 0; j < width; j++)
+                for (i64 i = first; i < end; i++)
+                    to[i * PANEL + j] = weight[(low + j) * output_step + i * input_step];
+            for (i64 i = first; i < end; i++)
+                for (i64 j = width; j < PANEL; j++) to[i * PANEL + j] = 0.0f;
+        }
+    });
+}

@@ -1,0 +1,55 @@
+// The model as the engine's step reads it: packed weights, and a cache cut into blocks. Filled by native/step.py.
+#pragma once
+#include "common.h"
+
+constexpr i64 PANEL = 64; // outputs of a packed matrix that stand together
+constexpr i64 BLOCK = 16; // tokens of a cache block
+
+struct Matrix { // y = x · Wᵀ + bias. panels: (ceil(outputs / PANEL), inputs, PANEL), zero beyond the last output
+    const float *panels, *bias;
+    i64 inputs, outputs;
+};
+
+struct FeedForward { // down(silu(gate(x)) · up(x)); gate rows first in gate_up
+    Matrix gate_up, down;
+};
+
+struct Layer {
+    const float *input_norm, *post_norm;
+    Matrix qkv, out;              // MLA: qkv holds q (or its latent), the latent and the shared key
+    const float *q_norm, *k_norm; // Qwen3, or null
+    Matrix q_up;                  // MLA with a q latent, else without panels
+    const float *q_latent_norm, *latent_norm;
+    const Matrix *up_k, *up_v;    // MLA: one matrix a head, nope -> rank and rank -> value
+    FeedForward dense;            // the whole feed-forward, or the shared experts; without panels: none
+    const Matrix *router;         // null: no routed experts
+    const float *router_bias;
+    const FeedForward *experts;
+    float *k_cache, *v_cache;     // (blocks, kv_heads, BLOCK, width) each; MLA: (blocks, BLOCK, width) in k_cache
+};
+
+struct Model {
+    i64 layers, hidden, heads, kv_heads, head, nope, rope, value, rank, q_rank, width; // width: of a cached vector
+    i64 experts, top_k, groups, top_groups, normalise, latent; // latent: whether this is MLA
+    float eps, latent_eps, scale, scaling;
+    const Layer *layer;
+    const float *embedding, *norm;
+    Matrix head_matrix;
+};
+
+struct Step {
+    i64 tokens, rows, outputs, table_stride;
+    const i64 *ids;                   // (tokens)
+    const i64 *first, *count, *start; // (rows): its tokens are ids[first .. first + count), at positions start ..
+    const int32_t *table;             // (rows, table_stride): its cache blocks
+    const float *phases;              // (positions, rope): cos and sin, interleaved
+    const i64 *output;                // (outputs): tokens whose logits are wanted
+    float *hidden, *logits;           // (outputs, hidden) and (outputs, vocabulary)
+    const float *states;              // (tokens, hidden) in place of the embeddings, or null
+};
+
+void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
+void grouped_attention(const Model &model, const Layer &layer, const Step &step, float *qkv, i64 qkv_row, float *out,
+                       int threads);
+void latent_attention(const Model &model, const Layer &layer, const Step &step, const float *q, i64 q_row,
+                      const float *latent, i64 latent_row, float *out, int threads);

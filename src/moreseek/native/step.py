@@ -1,0 +1,80 @@
+"""One step of the engine in one call: the structures of csrc/step.h, and packing weights for it."""
+
+from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
+
+import torch
+from torch import Tensor
+
+from moreseek.native.bindings import kernels
+
+PANEL = 64
+"""Outputs that stand together in a packed weight."""
+
+BLOCK_SIZE = 16
+"""Tokens of a cache block."""
+
+
+class Matrix(Structure):
+    """y = x · Wᵀ + bias, with packed weights."""
+
+    _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
+
+
+class FeedForward(Structure):
+    """SwiGLU; without panels there is none."""
+
+    _fields_ = [("gate_up", Matrix), ("down", Matrix)]
+
+
+class Layer(Structure):
+    """One block of the model with its part of the cache."""
+
+    _fields_ = [
+        ("input_norm", c_void_p), ("post_norm", c_void_p), ("qkv", Matrix), ("out", Matrix),
+        ("q_norm", c_void_p), ("k_norm", c_void_p), ("q_up", Matrix), ("q_latent_norm", c_void_p),
+        ("latent_norm", c_void_p), ("up_k", POINTER(Matrix)), ("up_v", POINTER(Matrix)), ("dense", FeedForward),
+        ("router", POINTER(Matrix)), ("router_bias", c_void_p), ("experts", POINTER(FeedForward)),
+        ("k_cache", c_void_p), ("v_cache", c_void_p),
+    ]  # fmt: skip
+
+
+class Model(Structure):
+    """Sizes, and the parts around the layers."""
+
+    _fields_ = [
+        *((name, c_int64) for name in (
+            "layers", "hidden", "heads", "kv_heads", "head", "nope", "rope", "value", "rank", "q_rank", "width",
+            "experts", "top_k", "groups", "top_groups", "normalise", "latent",
+        )),
+        *((name, c_float) for name in ("eps", "latent_eps", "scale", "scaling")),
+        ("layer", POINTER(Layer)), ("embedding", c_void_p), ("norm", c_void_p), ("head_matrix", Matrix),
+    ]  # fmt: skip
+
+
+class Step(Structure):
+    """The new tokens of one step, where they go, and where the results are wanted."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("tokens", "rows", "outputs", "table_stride")),
+        *((name, c_void_p) for name in (
+            "ids", "first", "count", "start", "table", "phases", "output", "hidden", "logits", "states",
+        )),
+    ]  # fmt: skip
+
+
+def packed_size(outputs: int, inputs: int) -> int:
+    """Floats that a packed (outputs, inputs) matrix takes."""
+    return -(-outputs // PANEL) * PANEL * inputs
+
+
+def pack(weight: Tensor, panels: Tensor) -> None:
+    """Fill ``panels`` (packed_size,) from weight (outputs, inputs), which may have any strides."""
+    kernels().native_pack(
+        weight.data_ptr(), weight.stride(0), weight.stride(1), *weight.shape, panels.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def run(model: Model, step: Step) -> None:
+    """Carry out one step on as many threads as torch uses."""
+    kernels().native_step(byref(model), byref(step), torch.get_num_threads())
