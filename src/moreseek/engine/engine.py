@@ -55,13 +55,22 @@ class Engine:
         on_token: Callable[[int, float], None] | None = None,
     ) -> Sequence:  # fmt: skip
         """Queue a request. Raises InputError for an empty prompt, an id outside the vocabulary, or too long a text."""
+        sequence = self.request(prompt, params, seed, on_token)
+        self.scheduler.add(sequence)
+        return sequence
+
+    def request(
+        self, prompt: Items[int], params: SamplingParams, seed: int | None = None,
+        on_token: Callable[[int, float], None] | None = None,
+    ) -> Sequence:  # fmt: skip
+        """A request that the scheduler will take; nothing is queued, so any thread may call this. Raises as ``add``."""
         self._check(prompt)
         stops = () if params.ignore_eos else self.model.config.eos_ids
         sequence = Sequence(
             prompt=tuple(prompt), params=params, seed=params.seed if seed is None else seed,
             stops=tuple(sorted({*stops, *params.stop_token_ids})), on_token=on_token, arrival=next(self._arrivals),
         )  # fmt: skip
-        self.scheduler.add(sequence)
+        self.scheduler.check(sequence)
         return sequence
 
     def abort(self, sequence: Sequence) -> None:

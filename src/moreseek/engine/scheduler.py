@@ -59,6 +59,11 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Put it at the end of the queue. Raises InputError for what could never run."""
+        self.check(sequence)
+        self.waiting.append(sequence)
+
+    def check(self, sequence: Sequence) -> None:
+        """Raise InputError for what could never run."""
         if not sequence.prompt:
             raise InputError("the prompt is empty: there is nothing to continue.")
         room = min(self.context, (self.blocks.count - 1) * self.blocks.size)
@@ -67,7 +72,6 @@ class Scheduler:
                 f"the prompt has {len(sequence.prompt)} tokens; with max_tokens {sequence.params.max_tokens} that "
                 f"passes the context of {room}. Shorten it or lower max_tokens."
             )
-        self.waiting.append(sequence)
 
     def abort(self, sequence: Sequence, reason: str = "abort") -> None:
         """End it where it stands and free its blocks at once. Nothing happens when it has ended."""

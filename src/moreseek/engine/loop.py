@@ -1,0 +1,156 @@
+"""An engine in a thread of its own: requests from any thread or event loop join at its next step."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+from moreseek.engine.engine import Engine
+from moreseek.engine.sampling import SamplingParams
+from moreseek.engine.sequence import Sequence
+from moreseek.errors import FaultError
+
+OnToken = Callable[[int, float], None]
+OnEnd = Callable[[Sequence], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token as a reader of a stream gets it; the last one comes with the reason of the end."""
+
+    id: int
+    logprob: float
+
+
+class EngineLoop:
+    """Steps an engine as long as it has requests, and sleeps otherwise.
+
+    The callbacks of ``submit`` run in the loop's thread, so they must be quick and must not raise. ``failures`` counts
+    the steps that broke: those ended every request of that moment, and the engine went on with the next ones.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.failures = engine, 0
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake = threading.Condition()
+        self._ends: dict[Sequence, OnEnd] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="moreseek-engine", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, prompt: Items[int], params: SamplingParams, seed: int | None, on_token: OnToken | None, on_end: OnEnd
+    ) -> Sequence:
+        """Queue a request; ``on_end`` is called once, when it has ended for whatever reason.
+
+        Raises InputError, in the caller's thread, for what the engine cannot take.
+        """
+        sequence = self.engine.request(prompt, params, seed, on_token)
+
+        def enter() -> None:
+            self._ends[sequence] = on_end
+            self.engine.scheduler.add(sequence)
+
+        if not self._post(enter):
+            raise FaultError("the engine has been closed.")
+        return sequence
+
+    def abort(self, sequence: Sequence) -> None:
+        """End a request before the next step; nothing when it has ended."""
+
+        def leave() -> None:
+            self.engine.abort(sequence)
+            self._end([sequence])
+
+        self._post(leave)
+
+    def close(self) -> None:
+        """End what runs, then the thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    # ----------------------------------------------------------------------------------------------------- readers
+
+    def stream(self, prompt: Items[int], params: SamplingParams, seed: int | None = None) -> Iterator[Token | Sequence]:
+        """Tokens as they come, and at last the sequence that has ended. Leaving early aborts the request."""
+        items: queue.SimpleQueue[Token | Sequence] = queue.SimpleQueue()
+        request = self.submit(prompt, params, seed, lambda *token: items.put(Token(*token)), items.put)
+        try:
+            while not isinstance(item := items.get(), Sequence):
+                yield item
+            yield raised(item)
+        finally:
+            self.abort(request)
+
+    async def astream(
+        self, prompt: Items[int], params: SamplingParams, seed: int | None = None
+    ) -> AsyncIterator[Token | Sequence]:
+        """``stream`` for an event loop, which never waits for the engine."""
+        events = asyncio.get_running_loop()
+        items: asyncio.Queue[Token | Sequence] = asyncio.Queue()
+
+        def put(item: Token | Sequence) -> None:
+            if not events.is_closed():
+                events.call_soon_threadsafe(items.put_nowait, item)
+
+        request = self.submit(prompt, params, seed, lambda *token: put(Token(*token)), put)
+        try:
+            while not isinstance(item := await items.get(), Sequence):
+                yield item
+            yield raised(item)
+        finally:
+            self.abort(request)
+
+    # ------------------------------------------------------------------------------------------------- the thread
+
+    def _post(self, command: Callable[[], None]) -> bool:
+        """Have the thread do it before its next step; False when the thread is gone."""
+        with self._wake:
+            if not self._closed:
+                self._inbox.append(command)
+                self._wake.notify()
+            return not self._closed
+
+    def _run(self) -> None:
+        while self._wait():
+            self._read_inbox()
+            try:
+                ended = self.engine.step()
+            except Exception:  # its requests have ended with the reason; see Engine.step
+                self.failures += 1
+                ended = list(self._ends)
+            self._end(ended)
+        self._read_inbox()
+        for sequence in list(self._ends):
+            self.engine.abort(sequence)
+            self._end([sequence])
+
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _wait(self) -> bool:
+        """Sleep until there is something to do; False when it is time to go."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closed or self._inbox or self.engine.scheduler.busy)
+            return not self._closed
+
+    def _end(self, sequences: Items[Sequence]) -> None:
+        for sequence in sequences:
+            tell = self._ends.pop(sequence, None)
+            if tell is not None:
+                tell(sequence)
+
+
+def raised(sequence: Sequence) -> Sequence:
+    """The sequence, or FaultError with what broke it."""
+    if sequence.fault is not None:
+        raise FaultError(sequence.fault)
+    return sequence
