@@ -10,6 +10,7 @@ from moreseek.model.transformer import Transformer
 from moreseek.native.step import BLOCK_SIZE
 from moreseek.records import Problem
 from moreseek.training import packing
+from moreseek.training.grpo import mtp_loss
 from moreseek.training.packing import pack
 from moreseek.training.rollouts import Rollout
 
@@ -146,6 +147,32 @@ def test_rollouts_together_have_the_logprobs_and_gradients_of_each_alone(any_mod
     for name, parameter in any_model.named_parameters():
         if name in expected:
             assert torch.allclose(parameter.grad, expected[name], atol=2e-3, rtol=1e-3), name
+
+
+@pytest.mark.parametrize(("lengths", "forced"), [("all-apart", "shared"), ("two-groups", "packed")])
+def test_the_mtp_loss_on_rollouts_is_that_of_each_alone_and_moves_only_the_mtp_module(
+    make_model, lengths, forced, monkeypatch
+):
+    model, rollouts = make_model("v3"), make_rollouts(LAYOUTS[lengths])
+    monkeypatch.setattr(packing, "_shared_tokens", lambda rollouts: 10**9 if forced == "packed" else -1)
+    alone = 0.0
+    for rollout in rollouts:
+        ids = torch.tensor([rollout.prompt_ids + rollout.completion_ids])
+        shared = model.start_pass(ids, None)
+        ahead = model.mtp_hidden_states(model.hidden_states(ids, shared=shared), ids, shared)
+        logprobs = torch.log_softmax(model.logits(ahead)[0], -1).detach()
+        first = len(rollout.prompt_ids)
+        alone -= sum(float(logprobs[i, ids[0, i + 2]]) for i in range(first, ids.shape[1] - 2))
+    total = 0.0
+    for batch in pack(rollouts, [1.0] * len(rollouts), [1.0] * len(rollouts), 10**6, torch.device("cpu")):
+        assert (batch.branches is not None) == (forced == "shared")
+        shared = model.start_pass(batch.ids, batch.documents, branches=batch.branches)
+        loss = mtp_loss(model, model.hidden_states(batch.ids, shared=shared), batch, shared)
+        loss.backward()
+        total += float(loss.detach())
+    assert total == pytest.approx(alone, rel=1e-4)
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"mtp"}
 
 
 def test_the_layout_that_computes_less_is_taken():

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moreseek.model.attention import GroupedQueryAttention, LatentAttention, Pass
@@ -124,6 +125,12 @@ class Transformer(nn.Module):
         assert self.mtp is not None
         next_ids = torch.cat([ids[:, 1:], ids[:, -1:]], dim=1)
         return self.mtp(hidden, self.embed_tokens(next_ids), shared)
+
+    def mtp_alone(self, hidden: Tensor, next_ids: Tensor, shared: Pass) -> Tensor:
+        """The same with the next tokens given, and with gradients for nothing but the MTP module."""
+        assert self.mtp is not None
+        embeddings = F.embedding(next_ids, self.embed_tokens.weight.detach())
+        return self.mtp(hidden.detach(), embeddings, shared)
 
     def cached_hidden_states(self, ids: Tensor, view: CacheView) -> Tensor:
         """Like hidden_states for new tokens only. ids: (n, T); the view says what is cached before them."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from moreseek.engine.engine import Engine
 from moreseek.errors import FaultError
-from moreseek.model.losses import token_logprobs
+from moreseek.model.attention import Pass
+from moreseek.model.losses import cross_entropy, token_logprobs
 from moreseek.model.transformer import Transformer
 from moreseek.records import Problem
 from moreseek.rewards.reflection import reflection_words
@@ -122,7 +124,7 @@ class GRPO:
 
     def loss(self, batch: RolloutBatch) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings
-        logprobs, entropy = self._logprobs(self.model, batch)
+        logprobs, entropy, ahead = self._forward(self.model, batch)
         clip = Clip(settings.clip_low, settings.clip_high)
         loss, clipped = policy_loss(
             settings.objective, logprobs, batch.sampler_logprobs, batch.advantage, batch.weight, batch.owner, clip
@@ -132,22 +134,36 @@ class GRPO:
             "entropy": float(entropy.sum()),
             "clipped": float(clipped.sum()),
         }
+        if ahead is not None:
+            parts["mtp_loss"] = float(ahead.detach())
+            loss = loss + settings.mtp_weight * ahead / self._most_tokens
         if batch.on_policy:
             gap = (logprobs.detach() - batch.sampler_logprobs).abs()
             parts |= {"logprob_gap": float(gap.sum()), "compared_tokens": float(batch.targets.numel())}
         if self.reference is not None:
             with torch.no_grad():
-                reference_logprobs, _ = self._logprobs(self.reference, batch)
+                reference_logprobs, _, _ = self._forward(self.reference, batch)
             penalty = kl_penalty(logprobs, reference_logprobs)
             parts["kl"] = float(penalty.detach().sum())
             loss = loss + settings.kl_weight * (penalty * batch.weight).sum()
         return loss, parts
 
-    def _logprobs(self, model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies (M,) of the completion tokens; the head runs on those alone."""
+    def _forward(self, model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities and entropies (M,) of the completion tokens, on which alone the head runs; and where it
+        is trained, the sum of the MTP module's losses.
+        """
         shared = model.start_pass(batch.ids, batch.documents, branches=batch.branches)
-        hidden = model.hidden_states(batch.ids, shared=shared).flatten(0, 1).index_select(0, batch.positions)
-        return token_logprobs(hidden, model.head, batch.targets, self.settings.temperature)
+        states = model.hidden_states(batch.ids, shared=shared)
+        hidden = states.flatten(0, 1).index_select(0, batch.positions)
+        logprobs, entropy = token_logprobs(hidden, model.head, batch.targets, self.settings.temperature)
+        trains_mtp = model.mtp is not None and self.settings.mtp_weight > 0 and model is self.model
+        return logprobs, entropy, mtp_loss(model, states, batch, shared) if trains_mtp else None
+
+    @property
+    def _most_tokens(self) -> int:
+        """Completion tokens of a step at most: what sums over tokens are divided by, the same for all micro-batches."""
+        settings = self.settings
+        return settings.prompts_per_step * settings.group_size * settings.max_completion_tokens
 
     # --- what is kept and shown ----------------------------------------------------------------------------------
 
@@ -158,6 +174,8 @@ class GRPO:
         for key in ("entropy", "clipped", "kl"):
             if key in sums:
                 metrics[key] = sums[key] / count
+        if "mtp_loss" in sums:
+            metrics["mtp_loss"] = sums["mtp_loss"] / count
         if "logprob_gap" in sums:
             metrics["logprob_gap"] = sums["logprob_gap"] / max(1.0, sums["compared_tokens"])
         total = time.monotonic() - self._started
@@ -227,6 +245,24 @@ def has_signal(group: Sequence[Rollout]) -> bool:
     """Whether the rewards of a group differ: only then does it teach anything."""
     rewards = {rollout.reward for rollout in group if rollout.reward is not None}
     return len(rewards) > 1
+
+
+def mtp_loss(model: Transformer, states: Tensor, batch: RolloutBatch, shared: Pass) -> Tensor:
+    """Sum of −log p of the tokens two ahead, so that the drafts keep up with the policy. No gradient for the policy.
+
+    states: (b, T, hidden). A completion's first token is left out: in a group its position is its siblings' too.
+    """
+    inside = batch.owner[1:] == batch.owner[:-1]  # (M − 1,): entry m + 1 follows entry m in the same completion
+    first = F.pad((~inside).nonzero().squeeze(1) + 1, (1, 0))  # entry 0, and those where a completion begins
+    begins, order = batch.positions[first].sort(stable=True)
+    eldest = first[order][torch.cat([begins.new_ones(1), begins.diff()]) != 0]  # siblings begin at one place
+    known = torch.cat([eldest, inside.nonzero().squeeze(1) + 1])
+    next_ids = batch.ids.flatten().roll(-1)
+    next_ids[batch.positions[known]] = batch.targets[known]
+    trained = (inside[1:] & inside[:-1]).nonzero().squeeze(1) + 1
+    ahead = model.mtp_alone(states, next_ids.view_as(batch.ids), shared).flatten(0, 1)
+    rows = ahead.index_select(0, batch.positions[trained])
+    return cross_entropy(rows, model.head.detach(), batch.targets[trained + 1], 1.0)
 
 
 def _measure(groups: list[list[Rollout]], settings: GRPOSettings) -> dict[str, float]:

@@ -94,6 +94,7 @@ class GRPOSettings(StageSettings):
     minibatches: Positive = 1  # optimizer updates in one pass
     dynamic_sampling: bool | None = None  # drop groups without signal and draw others; default: on for dapo
     max_sampling_rounds: Positive = 4
+    mtp_weight: float = Field(default=0.0, ge=0)  # of the MTP module's own loss, which moves no other weight
     mask_truncated: bool = False  # completions cut at the limit give no gradient
     max_rows: Positive = 256  # completions sampled at once
     max_verifier_error_share: Share = 0.1

@@ -108,7 +108,7 @@ def test_on_policy_ratios_are_one_and_the_gap_is_tiny(make_grpo):
     grpo = make_grpo(by_length, temperature=0.7)
     [update] = updates(grpo)
     for batch in update:
-        logprobs, _ = grpo._logprobs(grpo.model, batch)
+        logprobs, _, _ = grpo._forward(grpo.model, batch)
         torch.testing.assert_close(logprobs, batch.sampler_logprobs, atol=2e-5, rtol=1e-4)
     sums = backward(grpo, update)
     metrics = grpo.step_metrics(sums)
@@ -348,8 +348,8 @@ def test_the_kl_term_weighs_tokens_as_the_objective_does(make_grpo, objective):
     expected = 0.0
     for batch in update:
         with torch.no_grad():
-            policy, _ = grpo._logprobs(grpo.model, batch)
-            reference, _ = grpo._logprobs(grpo.reference, batch)
+            policy, _, _ = grpo._forward(grpo.model, batch)
+            reference, _, _ = grpo._forward(grpo.reference, batch)
         difference = reference - policy
         expected += 0.25 * float(((difference.exp() - difference - 1) * batch.weight).sum())
     assert len(update) > 1
