@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from moreseek.engine.choice import choose
-from moreseek.engine.engine import Engine, truncated
+from moreseek.engine.engine import Drafting, Engine, truncated
 from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import FaultError, InputError
 
@@ -169,7 +169,9 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(tiny_vocabulary):
 
 def draw(logits, params, uniforms):
     kept = torch.stack([truncated(row, params) for row in logits])
-    return choose(kept, torch.full((len(logits),), params.temperature), uniforms)
+    inverse = np.full(len(logits), 1 / params.temperature, np.float32)
+    tokens, logprobs = choose(kept, inverse, uniforms.numpy())
+    return torch.from_numpy(tokens), torch.from_numpy(logprobs)
 
 
 def test_the_most_likely_token_always_stays():
@@ -309,7 +311,7 @@ def test_a_request_with_nan_ends_with_the_layer_named_and_the_others_go_on(any_m
     with torch.no_grad():
         any_model.embed_tokens.weight[bad] = math.nan
     monkeypatch.setattr(type(any_model), "head", head)
-    engine, heard = Engine(any_model, frozen=True), []
+    engine, heard = Engine(any_model, frozen=True, drafting=Drafting()), []  # guesses could hold the token
 
     def hear(token, logprob):
         heard.append(token)
@@ -346,3 +348,68 @@ def test_an_exception_ends_all_requests_and_new_ones_are_served(make_model, monk
     assert request.finish_reason == "error"
     assert "ZeroDivisionError" in request.fault
     assert engine.generate([[1, 2]], GREEDY) == [expected]
+
+
+# --- guesses -----------------------------------------------------------------------------------------------------
+
+DRAFTINGS = [Drafting("mtp", 1, 99), Drafting("mtp", 3, 99), Drafting("text", 4, 99), Drafting("mtp", 2, 3)]
+
+
+@pytest.mark.parametrize("drafting", DRAFTINGS, ids=str)
+@pytest.mark.parametrize(
+    "params", [SamplingParams(temperature=0, max_tokens=90), SamplingParams(max_tokens=90)], ids=str
+)
+def test_guesses_change_no_token(make_model, both_paths, drafting, params):
+    kinds = ["v3", "v3-q-lora-groups-yarn"] if drafting.by == "mtp" else ["v3", "llama"]
+    for kind in kinds:
+        model = make_model(kind, num_nextn_predict_layers=1) if kind.startswith("v3") else make_model(kind)
+        model.config = model.config.model_copy(update={"eos_token_id": [3, 50, 71]})
+        generator = torch.Generator().manual_seed(3)
+        prompts = [torch.randint(89, (length,), generator=generator).tolist() for length in (5, 16, 1, 32, 17, 3)]
+        prompts += prompts[:3]
+        plain = Engine(model, drafting=Drafting()).generate(prompts, params)
+        for rows, budget in ((256, 2048), (4, 20)):
+            engine = Engine(model, rows, budget=budget, drafting=drafting)
+            found = engine.generate(prompts, params)
+            assert engine.scheduler.guesses > 0
+            assert engine.scheduler.blocks.free == engine.scheduler.blocks.count - 1
+            for one, other in zip(plain, found, strict=True):
+                assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
+                same = pytest.approx(one.logprobs, abs=5e-5) if both_paths == "torch" else one.logprobs
+                assert other.logprobs == same
+
+
+def test_the_mtp_module_guesses_what_it_says_on_the_whole_text(make_model, both_paths):
+    """The first guess after each token, from the cache, against the module on the whole text without one."""
+    model = make_model("v3")
+    engine = Engine(model, drafting=Drafting("mtp", 1))
+    request = engine.add([5, 4, 3, 2, 1] * 5, SamplingParams(temperature=0, max_tokens=40, ignore_eos=True))
+    scheduler, right = engine.scheduler, 0
+    while True:
+        engine.step()
+        if request.finish_reason is not None:
+            break
+        known = int(scheduler.known[0])
+        if scheduler.drafted[0]:
+            ids = torch.from_numpy(scheduler.tokens[0, :known].copy()).unsqueeze(0)
+            with torch.no_grad():
+                shared = model.start_pass(ids, None)
+                ahead = model.mtp_hidden_states(model.hidden_states(ids, shared=shared), ids, shared)
+                expected = int(model.logits(ahead)[0, -2].argmax())
+            assert scheduler.tokens[0, known] == expected
+            right += 1
+    assert right > 20
+
+
+def test_a_right_guess_saves_a_step(make_model):
+    model = make_model("v3")
+    with torch.no_grad():  # all tokens are equally likely, and the first of equals is taken
+        model.lm_head.weight.zero_()
+    for drafting, steps in ((Drafting(), 30), (Drafting("mtp", 1), 15), (Drafting("mtp", 2), 10)):
+        engine = Engine(model, drafting=drafting)
+        engine.add([0, 0, 0], SamplingParams(temperature=0, max_tokens=30, ignore_eos=True))
+        taken = 0
+        while engine.scheduler.busy:
+            engine.step()
+            taken += 1
+        assert steps <= taken <= steps + 2, drafting

@@ -1,5 +1,6 @@
 """Choosing one token a row from logits."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,18 +12,24 @@ BLOCK = 64  # tokens whose probabilities are summed before one of them is looked
 MOST_UNIFORM = 1 - 2.0**-50  # times any sum stays below that sum, so that no token of probability 0 is chosen
 
 
-def choose(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """logits: (n, V) fp32; temperature: (n,) fp32, 0 for greedy; uniforms: (n,) fp64 in [0, 1) → ids and
-    log-probabilities (n,): of the distribution that was sampled from, at temperature 1 for a greedy row; NaN where the
-    logits are NaN, or hold +∞.
+def choose(logits: Tensor, inverse: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """logits: (n, V) fp32; inverse: (n,) fp32, one over the temperature, 0 for greedy; uniforms: (n,) fp64 in [0, 1)
+    → ids and log-probabilities (n,): of the distribution that was sampled from, at temperature 1 for a greedy row; NaN
+    where the logits are NaN, or hold +∞.
 
     Sampling inverts the cumulative distribution with the row's own uniform, which is faster than multinomial and
     ties a request's text to its seed alone: first among blocks of tokens, then inside one.
     """
-    greedy = temperature == 0
-    inverse = torch.where(greedy, 0.0, 1.0 / temperature)
     if usable(logits):
         return choose_tokens(logits, inverse, uniforms)
+    tokens, logprobs = _choose(logits, torch.from_numpy(inverse), torch.from_numpy(uniforms))
+    return tokens.cpu().numpy(), logprobs.cpu().numpy()
+
+
+@torch.no_grad()
+def _choose(logits: Tensor, inverse: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    inverse, uniforms = inverse.to(logits.device), uniforms.to(logits.device)
+    greedy = inverse == 0
     highest = logits.amax(-1, keepdim=True)
     shifted = (logits - highest) * torch.where(greedy, 1.0, inverse).unsqueeze(1)
     blocks = F.pad(shifted.exp(), (0, -shifted.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))  # (n, V / BLOCK, BLOCK)

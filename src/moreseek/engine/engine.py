@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor
 
 from moreseek.engine.block_manager import BlockManager
 from moreseek.engine.choice import choose
+from moreseek.engine.drafts import Drafter, MTPDrafter, TextDrafter
 from moreseek.engine.faults import first_not_finite
 from moreseek.engine.runner import Runner, make_runner
 from moreseek.engine.sampling import Completion, SamplingParams
@@ -28,6 +32,19 @@ CACHE_BYTES = 4 << 30
 OnToken = Callable[[int, int], None]  # (request, token id), after every token: for streaming
 
 
+@dataclass(frozen=True)
+class Drafting:
+    """Speculative decoding: who guesses, how many tokens at a time, and up to how many rows it pays.
+
+    ``by``: "mtp" is the model's multi-token-prediction module, "text" looks back in the text, "" is nobody: the
+    default, since with a model of a few layers a guess costs as much as it saves (docs/engine.md).
+    """
+
+    by: Literal["mtp", "text", ""] = ""
+    tokens: int = 2
+    most_rows: int = 4
+
+
 class Engine:
     """Samples from one model, many requests at once.
 
@@ -37,11 +54,16 @@ class Engine:
 
     def __init__(
         self, model: Transformer, max_rows: int = 256, frozen: bool = False, cache_bytes: int = CACHE_BYTES,
-        budget: int = 2048,
+        budget: int = 2048, drafting: Drafting = Drafting(),
     ) -> None:  # fmt: skip
+        if drafting.by == "mtp" and model.mtp is None:
+            raise InputError("the model has no multi-token-prediction module to draft with.")
+        self.drafting = drafting
         self.model, self.max_rows, self.frozen, self.budget = model, max_rows, frozen, budget
         self.context = model.config.max_position_embeddings
         token_bytes = bytes_per_token(model.config, model.embed_tokens.weight.element_size())
+        if self.drafting.by == "mtp":
+            token_bytes += token_bytes // model.config.num_hidden_layers
         most = max_rows * -(-self.context // BLOCK_SIZE)
         self._blocks = 1 + max(1, min(most, cache_bytes // (token_bytes * BLOCK_SIZE)))
         self._runner: Runner | None = None
@@ -83,7 +105,6 @@ class Engine:
         if self._runner is not None:
             self._runner.refresh()
 
-    @torch.no_grad()
     def step(self) -> list[Sequence]:
         """One step of the model for all that run; the sequences that ended in it.
 
@@ -94,23 +115,26 @@ class Engine:
             step = self.scheduler.schedule()
             if step is None:
                 return []
-            tokens, logprobs = self._choose(step)
-            broken = np.flatnonzero(np.isnan(logprobs))
-            faulty = [self.scheduler.running[row] for row in step.output_rows[broken].tolist()]
-            ended = self.scheduler.commit(step, tokens, logprobs)
+            logits, states = self.runner.logits(step)
+            tokens, logprobs = self._choose(step, logits)
+            ended, faulty = self.scheduler.commit(step, tokens, logprobs, self._draft_after(states))
             return self._end_faulty(faulty, ended) if faulty else ended
         except BaseException as error:  # an interrupt too: the arrays may be half written
             self._reset(f"the engine failed: {error!r}")
             raise
 
-    def _choose(self, step: Step) -> tuple[np.ndarray, np.ndarray]:
-        logits = self.runner.logits(step)
+    def _draft_after(self, states: Tensor | None) -> Callable[[Step, np.ndarray], None] | None:
+        """What guesses the next tokens, where guessing pays: for few rows the model checks several as fast as one."""
+        drafter = self.drafter
+        if drafter is None or len(self.scheduler.running) > self.drafting.most_rows:
+            return None
+        return lambda step, going: drafter.draft(self.scheduler, step, going, states)
+
+    def _choose(self, step: Step, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
         if len(step.output) == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        temperature = torch.from_numpy(self.scheduler.temperature[step.output_rows]).to(logits.device)
-        uniforms = torch.from_numpy(self.scheduler.uniforms(step)).to(logits.device)
-        tokens, logprobs = choose(self._shape(step.output_rows, logits), temperature, uniforms)
-        return tokens.cpu().numpy(), logprobs.cpu().numpy()
+        inverse = self.scheduler.inverse[step.output_rows]
+        return choose(self._shape(step.output_rows, logits), inverse, self.scheduler.uniforms(step))
 
     def _end_faulty(self, faulty: list[Sequence], ended: list[Sequence]) -> list[Sequence]:
         """End those whose logits are not finite; what they left in the cache must not reach others."""
@@ -121,7 +145,6 @@ class Engine:
         blocks.forget()
         self.runner.cache.clear([block for block in written if not blocks.owned(block)])
         for sequence in faulty:
-            del sequence.output[-1], sequence.logprobs[-1]
             place = first_not_finite(self.model, sequence.tokens)
             sequence.finish_reason = "error"
             sequence.fault = f"the model's result is not a number, first in {place}. Its weights may be damaged."
@@ -137,8 +160,13 @@ class Engine:
     @property
     def runner(self) -> Runner:
         if self._runner is None:
-            self._runner = make_runner(self.model, self._blocks)
+            self._runner = make_runner(self.model, self._blocks, self.drafting.by == "mtp")
         return self._runner
+
+    @cached_property
+    def drafter(self) -> Drafter | None:
+        by, most = self.drafting.by, self.drafting.tokens
+        return {"mtp": lambda: MTPDrafter(self.runner, most), "text": lambda: TextDrafter(most)}.get(by, lambda: None)()
 
     # ------------------------------------------------------------------------------------------------ many at once
 

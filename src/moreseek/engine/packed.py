@@ -11,7 +11,7 @@ from moreseek.model.attention import LATENT_EPS, GroupedQueryAttention, LatentAt
 from moreseek.model.cache import Cache
 from moreseek.model.moe import MoE
 from moreseek.model.swiglu import MLP
-from moreseek.model.transformer import Block, Transformer
+from moreseek.model.transformer import MTP, Block, Transformer
 from moreseek.native import step
 
 
@@ -20,8 +20,9 @@ class PackedModel:
     place. Buffers and structures live as long as this object does.
     """
 
-    def __init__(self, model: Transformer, cache: Cache) -> None:
+    def __init__(self, model: Transformer, cache: Cache, drafting: bool) -> None:
         self.source, self.cache = model, cache
+        self.mtp = step.Model() if drafting else None
         self.vocabulary = model.config.vocab_size
         self._panels: dict[str, Tensor] = {}
         self._kept: list[object] = []
@@ -34,6 +35,20 @@ class PackedModel:
             self._kept = []
             blocks = [self._layer(f"{i}", block, i) for i, block in enumerate(self.source.layers)]  # pyright: ignore[reportArgumentType]
             self.model = self._model(blocks)
+            if self.mtp is not None:
+                self.mtp = self._mtp(self.model, self.source.mtp)
+
+    def _mtp(self, main: step.Model, module: MTP | None) -> step.Model:
+        """The MTP module as a model of one layer, with the embeddings and the head of the main one."""
+        assert module is not None
+        made = step.Model.from_buffer_copy(main)
+        layers = (step.Layer * 1)(self._layer("mtp", module.block, self.source.config.num_hidden_layers))
+        self._kept.append(layers)
+        made.layers, made.layer = 1, layers
+        made.norm = module.norm.weight.data_ptr()
+        made.embedding_norm, made.state_norm = module.enorm.weight.data_ptr(), module.hnorm.weight.data_ptr()
+        made.joint = self._matrix("mtp.joint", module.eh_proj.weight, None)
+        return made
 
     def _model(self, blocks: list[step.Layer]) -> step.Model:
         source, config = self.source, self.source.config

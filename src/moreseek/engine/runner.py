@@ -5,6 +5,7 @@ Both give the same tokens up to rounding, and the native one gives the same bits
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -28,44 +29,71 @@ class Runner(Protocol):
         """See the weights as they are now."""
         ...
 
-    def logits(self, step: Step) -> Tensor:
-        """Compute the step's tokens into the cache → logits (o, V) fp32."""
+    def logits(self, step: Step) -> tuple[Tensor, Tensor | None]:
+        """Compute the step's tokens into the cache → logits (o, V) fp32, and where it drafts the final norm's
+        output (t, hidden) of every token.
+        """
+        ...
+
+    def look_ahead(self, step: Step, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The MTP module: ``states`` (t, hidden) that the model had at the step's positions, whose ``ids`` are the
+        tokens after those → logits (o, V) of the tokens after these, and the module's own states (o, hidden).
+        """
         ...
 
 
-def make_runner(model: Transformer, blocks: int) -> Runner:
-    """The fastest runner that this machine has for the model."""
-    weight = model.embed_tokens.weight
-    return NativeRunner(model, blocks) if usable(weight) else TorchRunner(model, blocks)
+def make_runner(model: Transformer, blocks: int, drafting: bool = False) -> Runner:
+    """The fastest runner that this machine has for the model. ``drafting``: with the MTP module and its cache."""
+    runner = NativeRunner if usable(model.embed_tokens.weight) else TorchRunner
+    return runner(model, blocks, drafting)
+
+
+def make_cache(model: Transformer, blocks: int, drafting: bool) -> Cache:
+    """A cache for the model's layers, and for its MTP module where that drafts."""
+    layers = model.config.num_hidden_layers + int(drafting)
+    return Cache(model.config, blocks, model.embed_tokens.weight.detach(), layers)
 
 
 class NativeRunner:
     """One call a step into csrc/step.cpp, with packed copies of the weights."""
 
-    def __init__(self, model: Transformer, blocks: int) -> None:
-        self.model = model
-        self.cache = Cache(model.config, blocks, model.embed_tokens.weight.detach())
-        self.packed = PackedModel(model, self.cache)
+    def __init__(self, model: Transformer, blocks: int, drafting: bool = False) -> None:
+        self.model, self.drafting = model, drafting
+        self.cache = make_cache(model, blocks, drafting)
+        self.packed = PackedModel(model, self.cache, drafting)
 
     def refresh(self) -> None:
         self.packed.refresh()
 
-    def logits(self, step: Step) -> Tensor:
+    def logits(self, step: Step) -> tuple[Tensor, Tensor | None]:
+        every = torch.empty(len(step.ids), self.model.config.hidden_size) if self.drafting else None
+        logits, _ = self._run(self.packed.model, step, every, None)
+        copy_blocks(self.cache, step)
+        return logits, every
+
+    def look_ahead(self, step: Step, states: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.packed.mtp is not None
+        return self._run(self.packed.mtp, step, None, states)
+
+    def _run(
+        self, model: native.Model, step: Step, every: Tensor | None, states: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         longest = int((step.start + step.count).max())
         phases = self._phases(longest)
         outputs, config = len(step.output), self.model.config
         hidden, logits = torch.empty(outputs, config.hidden_size), torch.empty(outputs, config.vocab_size)
         native.run(
-            self.packed.model,
+            model,
             native.Step(
                 tokens=len(step.ids), rows=len(step.count), outputs=outputs, table_stride=step.table.shape[1],
                 ids=step.ids.ctypes.data, first=step.first.ctypes.data, count=step.count.ctypes.data,
                 start=step.start.ctypes.data, table=step.table.ctypes.data, phases=phases.data_ptr(),
-                output=step.output.ctypes.data, hidden=hidden.data_ptr(), logits=logits.data_ptr(), states=None,
+                output=step.output.ctypes.data, hidden=hidden.data_ptr(), logits=logits.data_ptr(),
+                all_hidden=None if every is None else every.data_ptr(),
+                states=None if states is None else states.data_ptr(),
             ),
         )  # fmt: skip
-        copy_blocks(self.cache, step)
-        return logits
+        return logits, hidden
 
     def _phases(self, longest: int) -> Tensor:
         rope = self.model.rope
@@ -77,40 +105,56 @@ class NativeRunner:
 class TorchRunner:
     """The model's own forward pass: rows that decode, then those that go on reading, then those that are new."""
 
-    def __init__(self, model: Transformer, blocks: int) -> None:
-        self.model = model
-        self.cache = Cache(model.config, blocks, model.embed_tokens.weight.detach())
+    def __init__(self, model: Transformer, blocks: int, drafting: bool = False) -> None:
+        self.model, self.drafting = model, drafting
+        self.cache = make_cache(model, blocks, drafting)
 
     def refresh(self) -> None:
         pass
 
     @torch.no_grad()
-    def logits(self, step: Step) -> Tensor:
+    def logits(self, step: Step) -> tuple[Tensor, Tensor | None]:
+        flat = self._through(step, self.model.cached_hidden_states)
+        copy_blocks(self.cache, step)
+        return self._head(step, flat)[0], flat if self.drafting else None
+
+    @torch.no_grad()
+    def look_ahead(self, step: Step, states: Tensor) -> tuple[Tensor, Tensor]:
+        def forward(ids: Tensor, view: CacheView, places: Tensor) -> Tensor:
+            assert self.model.mtp is not None
+            return self.model.mtp(states[places], self.model.embed_tokens(ids), self.model.cached_pass(view))
+
+        return self._head(step, self._through(step, forward, with_places=True))
+
+    def _head(self, step: Step, flat: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = flat[torch.from_numpy(step.output).to(flat.device)]
+        return self.model.logits(hidden).float(), hidden
+
+    def _through(self, step: Step, forward: Callable[..., Tensor], with_places: bool = False) -> Tensor:
+        """(t, hidden): the states of all of the step's tokens."""
         weight = self.model.embed_tokens.weight
         flat = weight.new_empty(len(step.ids), self.model.config.hidden_size)
         settled = np.arange(len(step.count)) < step.settled
         decoding, reading = settled & (step.count == 1), settled & (step.count > 1)
         for rows in map(np.flatnonzero, (decoding, reading, ~settled & (step.count > 0))):
             if len(rows):
-                places, hidden = self._forward(step, rows)
-                flat[places] = hidden
-        copy_blocks(self.cache, step)
-        return self.model.logits(flat[torch.from_numpy(step.output).to(flat.device)]).float()
+                ids, view, places, real = self._batch(step, rows)
+                found = forward(ids, view, places) if with_places else forward(ids, view)
+                flat[places[real]] = found[real]
+        return flat
 
-    def _forward(self, step: Step, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The places of these rows' tokens among the step's, and their hidden states."""
+    def _batch(self, step: Step, rows: np.ndarray) -> tuple[Tensor, CacheView, Tensor, Tensor]:
+        """These rows as a batch (n, T): ids, view, the tokens' places in the step, and which are not padding."""
         device = self.model.device
         count, first = step.count[rows], step.first[rows]
         tokens = int(count.max())
         places = first[:, None] + np.minimum(np.arange(tokens), count[:, None] - 1)  # padding repeats the last token
         real = np.arange(tokens) < count[:, None]
-        ids, start, counts, table = (
+        ids, start, counts, table, places, real = (
             torch.from_numpy(np.ascontiguousarray(array)).to(device)
-            for array in (step.ids[places], step.start[rows], count, step.table[rows].astype(np.int64))
+            for array in (step.ids[places], step.start[rows], count, step.table[rows].astype(np.int64), places, real)
         )
-        view = CacheView(self.cache, start, counts, table, tokens)
-        hidden = self.model.cached_hidden_states(ids, view)
-        return torch.from_numpy(places[real]).to(device), hidden[torch.from_numpy(real).to(device)]
+        return ids, CacheView(self.cache, start, counts, table, tokens), places, real
 
 
 def copy_blocks(cache: Cache, step: Step) -> None:

@@ -3,9 +3,14 @@
 Running sequences are the rows of a few arrays, always rows 0 to n − 1, so that a step of hundreds of them costs a
 few array operations. Every row has tokens that are known and tokens that are computed (in the cache); a step computes
 some of the difference. One token is left: decoding. Many are: a prompt, which may be cut into chunks.
+
+A row that decodes may have drafted tokens after its known ones (engine/drafts.py). The model computes them as if they
+were known, a token is chosen after each with the draw that is its own, and as many stay as were guessed right: the text
+is the one that plain decoding writes.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +33,7 @@ class Step:
     table: np.ndarray  # (n, blocks) int32
     output: np.ndarray  # (o,) int64: among ids, the tokens after which a new one is chosen
     output_rows: np.ndarray  # (o,) int64: and the rows that get it
+    ahead: np.ndarray  # (o,) int64: how many drafted tokens stand between a row's newest token and that one
     copies: list[tuple[int, int]]  # blocks to copy, (from, to), once the step is done
     settled: int  # rows that ran before; those after them may read blocks that other rows fill in this same step
 
@@ -43,11 +49,15 @@ class Scheduler:
         self.budget = max(budget, max_rows)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self._steady: Step | None = None  # the last step, where each row had one token and nobody has left since
         self.preemptions = 0
+        self.guesses = self.guessed_right = 0
         long = np.zeros((6, max_rows), np.int64)
         self.known, self.computed, self.limit, self.least, self.owned, self.remembered = long
+        self.drafted = np.zeros(max_rows, np.int64)
         self.prompt = np.zeros(max_rows, np.int64)
         self.temperature = np.zeros(max_rows, np.float32)
+        self.inverse = np.zeros(max_rows, np.float32)  # one over it; 0 for greedy
         self.draws = np.zeros((max_rows, DRAWS))
         self.watched = np.zeros(max_rows, np.bool_)
         self.stops = np.full((max_rows, 1), NEVER, np.int64)
@@ -91,11 +101,14 @@ class Scheduler:
 
     def schedule(self) -> Step | None:
         """The next step, or None when there is nothing to do."""
+        if self._steady is not None and not self.waiting and (step := self._go_on(self._steady)) is not None:
+            return step
         before = self.preemptions
         take = self._takes()
         self._allocate(take)
-        filled = (self.computed[: len(take)] + take) // self.blocks.size
-        self._remember(np.flatnonzero(filled > self.remembered[: len(take)]), take)
+        sure = take - self.drafted[: len(take)]
+        filled = (self.computed[: len(take)] + sure) // self.blocks.size
+        self._remember(np.flatnonzero(filled > self.remembered[: len(take)]), sure)
         settled, source, copies = len(take), np.arange(len(take)), list[tuple[int, int]]()
         if self.waiting and self.preemptions == before:  # whoever just made room does not come back at once
             take, source, copies = self._admit(take)
@@ -104,56 +117,113 @@ class Scheduler:
             return None
         start = self.computed[:n].copy()
         first = np.cumsum(take) - take
-        output_rows = np.flatnonzero(start + take == self.known[:n])
+        drafted = self.drafted[:n]
+        output_rows = np.flatnonzero(start + take == self.known[:n] + drafted)
         if int(take.max()) == 1 and len(output_rows) == n and int(take.min()) == 1:
             ids = self.tokens[np.arange(n), start]
         else:
             ids = np.concatenate([self.tokens[row, start[row] : start[row] + take[row]] for row in range(n)])
+        self._draw(output_rows)
         leaders = source[output_rows]
         output = first[leaders] + take[leaders] - 1
-        self._draw(output_rows)
-        return Step(ids, first, take, start, self.table[:n], output, output_rows, copies, settled)
+        ahead = np.zeros(len(output), np.int64)
+        if drafted.any():
+            wide = 1 + drafted[output_rows]
+            ahead = np.arange(int(wide.sum())) - np.repeat(np.cumsum(wide) - wide, wide)
+            output = np.repeat(output - drafted[output_rows], wide) + ahead
+            output_rows = np.repeat(output_rows, wide)
+        step = Step(ids, first, take, start, self.table[:n], output, output_rows, ahead, copies, settled)
+        self._steady = step if len(ids) == len(output) == n and not copies else None
+        return step
+
+    def _go_on(self, last: Step) -> Step | None:
+        """The next step of the same rows, each with one new token; None when one of them begins or fills a block."""
+        n = len(self.running)
+        start = self.computed[:n].copy()
+        place = start % self.blocks.size
+        if n != len(last.count) or not place.all() or (place == self.blocks.size - 1).any() or self.drafted[:n].any():
+            return None
+        ids = self.tokens[last.output_rows, start]
+        self._draw(last.output_rows)
+        table = self.table[:n]
+        return Step(ids, last.first, last.count, start, table, last.output, last.output_rows, last.ahead, [], n)
 
     def uniforms(self, step: Step) -> np.ndarray:
         """(o,) fp64: each output's draw, from its own seed."""
         rows = step.output_rows
-        return self.draws[rows, (self.known[rows] - self.prompt[rows]) % DRAWS]
+        return self.draws[rows, (self.known[rows] - self.prompt[rows] + step.ahead) % DRAWS]
 
-    def commit(self, step: Step, tokens: np.ndarray, logprobs: np.ndarray) -> list[Sequence]:
-        """Take in the chosen tokens (o,) and their log-probabilities; the sequences that ended with them.
+    def commit(
+        self,
+        step: Step,
+        tokens: np.ndarray,
+        logprobs: np.ndarray,
+        draft: Callable[[Step, np.ndarray], None] | None = None,
+    ) -> tuple[list[Sequence], list[Sequence]]:
+        """Take in the chosen tokens (o,) and their log-probabilities. The sequences that ended with them, and those
+        that broke: a log-probability that is NaN marks a token that was not chosen. Those still hold their blocks.
 
-        A log-probability that is NaN marks a token that was not chosen: nobody hears of it, and it ends nothing.
+        ``draft(step, going)``: called before rows change places; it may draft tokens for the rows of ``going`` (n,).
         """
-        rows = step.output_rows
-        self.computed[: len(step.count)] += step.count
-        at = self.known[rows]
+        n, rows = len(step.count), step.output_rows
+        at = self.known[rows] + step.ahead
+        stopped = (self.stops[rows] == tokens[:, None]).any(1) & (at >= self.least[rows])
+        full = at + 1 >= self.limit[rows]
+        broken = np.isnan(logprobs)
+        if len(rows) and step.ahead.any():
+            kept = self._kept(step, tokens, at, stopped | full | broken)
+            self.guesses += int(self.drafted[:n].sum())
+            self.guessed_right += int(kept.sum()) - len(np.unique(rows))
+            rows, at, tokens, logprobs, stopped, full, broken = (
+                array[kept] for array in (rows, at, tokens, logprobs, stopped, full, broken)
+            )
         self.tokens[rows, at] = tokens
         self.logprobs[rows, at] = logprobs
-        self.known[rows] = at + 1
-        real = ~np.isnan(logprobs)
-        stopped = real & (self.stops[rows] == tokens[:, None]).any(1) & (at >= self.least[rows])
-        full = real & (at + 1 >= self.limit[rows])
+        self.computed[:n] += step.count - self.drafted[:n]
+        self.computed[rows], self.known[rows] = at, at + 1  # of a row's kept tokens the last one counts
+        self.drafted[:n] = 0
+        self._tell(rows, tokens, logprobs)
+        self.known[rows[broken]] -= 1
+        faulty = [self.running[row] for row in rows[broken].tolist()]
+        ended = []
+        for place in np.flatnonzero((stopped | full) & ~broken).tolist():
+            sequence = self.running[int(rows[place])]
+            sequence.finish_reason = "stop" if stopped[place] else "length"
+            ended.append(sequence)
+        if draft is not None:
+            going = np.ones(n, np.bool_)
+            going[[sequence.row for sequence in (*ended, *faulty)]] = False
+            draft(step, going)
+        for sequence in ended:
+            self._leave(sequence)
+        return ended, faulty
+
+    def _kept(self, step: Step, tokens: np.ndarray, at: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """(o,) which chosen tokens stay: a row's first, and each after one that stays, was drafted and ends nothing."""
+        wrong = np.zeros(len(tokens), np.bool_)
+        wrong[1:] = (tokens[:-1] != self.tokens[step.output_rows[1:], at[1:] - 1]) | last[:-1]
+        wrong[step.ahead == 0] = False
+        count = np.cumsum(wrong)
+        first = np.flatnonzero(step.ahead == 0)
+        return count == np.repeat(count[first], np.diff(first, append=len(tokens)))
+
+    def _tell(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> None:
+        """Let those hear who listen to their tokens."""
         if self.watched[: len(self.running)].any():
             for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
                 listener = self.running[row].on_token
                 if listener is not None and logprob == logprob:
                     listener(token, logprob)
-        ended = []
-        for place in np.flatnonzero(stopped | full).tolist():
-            sequence = self.running[int(rows[place])]
-            sequence.finish_reason = "stop" if stopped[place] else "length"
-            ended.append(sequence)
-        for sequence in ended:
-            self._leave(sequence)
-        return ended
 
     # ---------------------------------------------------------------------------------------------- tokens to take
 
     def _takes(self) -> np.ndarray:
         """(n,) tokens of each running row: all that decode, and of prompts what the budget allows."""
         n = len(self.running)
-        take = self.known[:n] - self.computed[:n]
+        take = self.known[:n] - self.computed[:n] + self.drafted[:n]
         if take.sum() > self.budget:
+            take -= self.drafted[:n]
+            self.drafted[:n] = 0
             left = self.budget - int((take == 1).sum())
             for row in np.flatnonzero(take > 1).tolist():
                 take[row] = min(int(take[row]), left)
@@ -167,6 +237,10 @@ class Scheduler:
             need = -(-(self.computed[:n] + take[:n]) // self.blocks.size) - self.owned[:n]
             if int(need.clip(min=0).sum()) <= self.blocks.free:
                 break
+            if self.drafted[:n].any():
+                take[:n] -= self.drafted[:n]
+                self.drafted[:n] = 0
+                continue
             row = max(range(n), key=lambda row: self.running[row].arrival)
             self._preempt(self.running[row])
             take[row] = take[n - 1]
@@ -270,11 +344,14 @@ class Scheduler:
         sequence.blocks = blocks
         self.tokens[row, : len(tokens)] = tokens
         self.logprobs[row, len(sequence.prompt) : len(tokens)] = sequence.logprobs
+        self.table[row] = 0
         self.table[row, : len(blocks)] = blocks
+        self.drafted[row] = 0
         self.known[row], self.computed[row], self.owned[row] = len(tokens), computed, len(blocks)
         self.prompt[row], self.limit[row] = len(sequence.prompt), sequence.most
         self.least[row] = len(sequence.prompt) + getattr(sequence.params, "min_tokens", 0)
-        self.temperature[row] = sequence.params.temperature
+        temperature = self.temperature[row] = sequence.params.temperature
+        self.inverse[row] = 1 / temperature if temperature else 0.0
         self.watched[row] = sequence.on_token is not None
         self.stops[row] = NEVER
         self.stops[row, : len(sequence.stops)] = sequence.stops
@@ -308,6 +385,7 @@ class Scheduler:
     def _leave(self, sequence: Sequence) -> None:
         """Take it out of its row with what it has written; the last row moves into the gap."""
         row, last = sequence.row, len(self.running) - 1
+        self._steady = None
         written = slice(len(sequence.prompt), int(self.known[row]))
         sequence.output = self.tokens[row, written].tolist()
         sequence.logprobs = self.logprobs[row, written].tolist()
@@ -315,8 +393,9 @@ class Scheduler:
         sequence.blocks, sequence.row, sequence.remembered, sequence.prefix = [], -1, 0, 0
         if row != last:
             for array in (
-                self.known, self.computed, self.limit, self.least, self.owned, self.remembered, self.prompt,
-                self.temperature, self.draws, self.watched, self.stops, self.tokens, self.logprobs, self.table,
+                self.known, self.computed, self.drafted, self.limit, self.least, self.owned, self.remembered,
+                self.prompt, self.temperature, self.inverse, self.draws, self.watched, self.stops, self.tokens,
+                self.logprobs, self.table,
             ):  # fmt: skip
                 array[row] = array[last]
             moved = self.running[row] = self.running[last]

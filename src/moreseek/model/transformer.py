@@ -44,7 +44,7 @@ class MTP(nn.Module):
         self.enorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.hnorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.eh_proj = Linear(2 * config.hidden_size, config.hidden_size, bias=False)
-        self.block = Block(config, 0, config.is_moe(config.num_hidden_layers))
+        self.block = Block(config, config.num_hidden_layers, config.is_moe(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden: Tensor, next_embeddings: Tensor, shared: Pass) -> Tensor:

@@ -48,6 +48,7 @@ class Model(Structure):
         )),
         *((name, c_float) for name in ("eps", "latent_eps", "scale", "scaling")),
         ("layer", POINTER(Layer)), ("embedding", c_void_p), ("norm", c_void_p), ("head_matrix", Matrix),
+        ("embedding_norm", c_void_p), ("state_norm", c_void_p), ("joint", Matrix),
     ]  # fmt: skip
 
 
@@ -57,7 +58,7 @@ class Step(Structure):
     _fields_ = [
         *((name, c_int64) for name in ("tokens", "rows", "outputs", "table_stride")),
         *((name, c_void_p) for name in (
-            "ids", "first", "count", "start", "table", "phases", "output", "hidden", "logits", "states",
+            "ids", "first", "count", "start", "table", "phases", "output", "hidden", "logits", "all_hidden", "states",
         )),
     ]  # fmt: skip
 

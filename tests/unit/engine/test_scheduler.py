@@ -66,7 +66,7 @@ def step_once(scheduler, model):
     if step is None:
         return []
     assert len(step.ids) <= scheduler.budget
-    return scheduler.commit(step, model(step), np.zeros(len(step.output), np.float32))
+    return scheduler.commit(step, model(step), np.zeros(len(step.output), np.float32))[0]
 
 
 def check(sequence):

@@ -3,7 +3,7 @@
 // on threads. So a batched request equals a lone one, a draft's check equals plain decoding, and a reused prefix a new one.
 #include "step.h"
 
-enum Room { X = 12, NORMED, QKV, Q, ATTENDED, INNER, ACTIVE, SCORES, GATHERED, EXPERT_OUT, WEIGHTS };
+enum Room { X = 12, NORMED, QKV, Q, ATTENDED, INNER, ACTIVE, SCORES, GATHERED, EXPERT_OUT, WEIGHTS, JOINED };
 
 static void rms_norm(const float *x, i64 x_row, const float *w, float eps, float *y, i64 y_row, i64 rows, i64 size,
                      int threads) {
@@ -131,17 +131,29 @@ static void block(const Model &m, const Layer &layer, const Step &step, float *x
     if (layer.router) routed_experts(m, layer, h, n, x, threads);
 }
 
+// (tokens, hidden): embeddings, or what an MTP module makes of them and of the states that the model had.
+static float *input(const Model &m, const Step &step, int threads) {
+    float *x = scratch(X, step.tokens * m.hidden);
+    for (i64 t = 0; t < step.tokens; t++) memcpy(x + t * m.hidden, m.embedding + step.ids[t] * m.hidden, m.hidden * 4);
+    if (!m.joint.panels) return x;
+    i64 wide = 2 * m.hidden;
+    float *joined = scratch(JOINED, step.tokens * wide);
+    rms_norm(x, m.hidden, m.embedding_norm, m.eps, joined, wide, step.tokens, m.hidden, threads);
+    rms_norm(step.states, m.hidden, m.state_norm, m.eps, joined + m.hidden, wide, step.tokens, m.hidden, threads);
+    multiply(m.joint, joined, wide, step.tokens, x, m.hidden, false, threads);
+    return x;
+}
+
 extern "C" void native_step(const Model *model, const Step *given, int threads) {
     const Model &m = *model;
     const Step &step = *given;
-    float *x = scratch(X, step.tokens * m.hidden);
-    for (i64 t = 0; t < step.tokens; t++)
-        memcpy(x + t * m.hidden, step.states ? step.states + t * m.hidden : m.embedding + step.ids[t] * m.hidden,
-               m.hidden * 4);
+    float *x = input(m, step, threads);
     for (i64 l = 0; l < m.layers; l++) block(m, m.layer[l], step, x, threads);
     for (i64 o = 0; o < step.outputs; o++)
         rms_norm(x + step.output[o] * m.hidden, m.hidden, m.norm, m.eps, step.hidden + o * m.hidden, m.hidden, 1,
                  m.hidden, 1);
+    if (step.all_hidden)
+        rms_norm(x, m.hidden, m.norm, m.eps, step.all_hidden, m.hidden, step.tokens, m.hidden, threads);
     if (step.logits)
         multiply(m.head_matrix, step.hidden, m.hidden, step.outputs, step.logits, m.head_matrix.outputs, false, threads);
 }

@@ -35,6 +35,8 @@ struct Model {
     const Layer *layer;
     const float *embedding, *norm;
     Matrix head_matrix;
+    const float *embedding_norm, *state_norm; // of an MTP module,
+    Matrix joint;                             // which takes norm(embedding), norm(state) in; without panels: none
 };
 
 struct Step {
@@ -44,8 +46,9 @@ struct Step {
     const int32_t *table;             // (rows, table_stride): its cache blocks
     const float *phases;              // (positions, rope): cos and sin, interleaved
     const i64 *output;                // (outputs): tokens whose logits are wanted
-    float *hidden, *logits;           // (outputs, hidden) and (outputs, vocabulary)
-    const float *states;              // (tokens, hidden) in place of the embeddings, or null
+    float *hidden, *logits;           // (outputs, hidden) after the final norm, and (outputs, vocabulary)
+    float *all_hidden;                // (tokens, hidden) after the final norm, or null where nobody wants them
+    const float *states;              // (tokens, hidden) for an MTP module: of the token before each
 };
 
 void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
