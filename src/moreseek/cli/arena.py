@@ -1,16 +1,29 @@
-"""`moreseek arena`: boards and comparisons from files of votes."""
+"""`moreseek arena`: an arena of one's own; boards and comparisons from its database or from files of votes."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moreseek.errors import InputError
+
+if TYPE_CHECKING:
+    from moreseek.arena.replay import Replay
+
 app = typer.Typer(
-    help="Rate contestants from blind votes; compare two of them.", no_args_is_help=True, rich_markup_mode=None
+    help="Let people judge models blindly; rate contestants from votes; compare two of them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
-VotesFile = Annotated[Path, typer.Argument(help="a .csv, .tsv, .jsonl or .json file of votes", metavar="VOTES")]
+Votes = Annotated[
+    str | None,
+    typer.Argument(help="a .csv, .tsv, .jsonl or .json file of votes, or an arena's database", metavar="VOTES"),
+]
+Database = Annotated[
+    str, typer.Argument(help="an arena's database: a file, or a postgresql:// URL", metavar="DATABASE")
+]
 Format = Annotated[str, typer.Option(help="auto, llmfao, lmarena or fastchat")]
 Cluster = Annotated[str, typer.Option(help="votes that share one depend on one another: voter,prompt or none")]
 Cap = Annotated[int | None, typer.Option(min=1, help="most votes that one voter counts for")]
@@ -23,7 +36,9 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 
 @app.command()
 def leaderboard(
-    votes: VotesFile,
+    votes: Votes = None,
+    from_export: Annotated[Path | None, typer.Option(help="an exported ledger, checked seal by seal")] = None,
+    board_: Annotated[str, typer.Option("--board", help="of a database: overall, base, reasoning, zh, en")] = "overall",
     format: Format = "auto",
     cluster: Cluster = "voter,prompt",
     style: Annotated[bool, typer.Option("--style", help="hold the answers' length and decoration equal")] = False,
@@ -43,11 +58,29 @@ def leaderboard(
     """Rate everybody in a file of votes: ratings with 95 % intervals, and ranks that can be shared."""
     from moreseek.cli.boards import Selection, make_board, print_board, write_rows
 
-    selection = Selection(format, category, language, since, until, cap)
-    board = make_board(
-        votes, selection, cluster=cluster, style=style, features=features, answers=answers, ties=ties,
-        min_votes=min_votes,
-    )  # fmt: skip
+    if (votes is None) == (from_export is None):
+        raise InputError("name a file of votes, an arena's database, or an export with --from-export.")
+    arena = _replay(votes, from_export)
+    if arena is not None:
+        from moreseek.arena.standings import board_of
+
+        given = {"--format": format != "auto", "--cluster": cluster != "voter,prompt", "--style": style,
+                 "--answers": answers, "--features": features, "--ties": ties != "half", "--language": language,
+                 "--since": since, "--until": until, "--cap": cap}  # fmt: skip
+        if wrong := [option for option, value in given.items() if value]:
+            raise InputError(f"{', '.join(wrong)}: only for files of votes. An arena's boards: --board, --category.")
+        board = board_of(arena, board_, category or "", min_votes)
+    else:
+        assert votes is not None
+        if board_ != "overall":
+            raise InputError(
+                "--board is for an arena's database or export; a file of votes has --category and --language."
+            )
+        selection = Selection(format, category, language, since, until, cap)
+        board = make_board(
+            Path(votes), selection, cluster=cluster, style=style, features=features, answers=answers, ties=ties,
+            min_votes=min_votes,
+        )  # fmt: skip
     if csv is not None:
         write_rows(board, csv)
     if plot is not None:
@@ -58,6 +91,15 @@ def leaderboard(
         typer.echo(json.dumps(board, indent=1, ensure_ascii=False))
     else:
         print_board(board)
+
+
+def _replay(votes: str | None, from_export: Path | None) -> "Replay | None":
+    """The ledger behind a database or an export; None for a file of votes."""
+    from moreseek.cli.arena_site import exported, is_database, replay_of
+
+    if from_export is not None:
+        return exported(from_export)
+    return replay_of(votes) if votes is not None and is_database(votes) else None
 
 
 @app.command()
@@ -87,3 +129,52 @@ def compare(
         print_comparison(result)
     if result["verdict"] == "worse":
         raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Option("--config", "--contestants", help="the arena's TOML: examples/arena.toml")],
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets others in")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8100,
+) -> None:
+    """Serve an arena: two anonymous answers, a blind vote, then the names; a leaderboard and an audit page."""
+    from moreseek.cli.arena_site import serve as serve_site
+
+    serve_site(config, host, port)
+
+
+@app.command()
+def export(
+    database: Database,
+    out: Annotated[Path, typer.Argument(help="the file to write", metavar="FILE.jsonl")],
+    preferences: Annotated[
+        bool, typer.Option("--preferences", help="pairs of prompt, chosen, rejected for training, with their texts")
+    ] = False,
+) -> None:
+    """Write an arena's ledger as a hash-chained JSONL without texts, or its votes as preference pairs."""
+    from moreseek.cli.arena_site import export as export_to
+
+    export_to(database, out, preferences)
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="an exported ledger", metavar="FILE.jsonl")],
+    database: Database,
+) -> None:
+    """Fill a new database from an exported ledger, after every seal was checked."""
+    from moreseek.cli.arena_site import import_ as import_from
+
+    import_from(source, database)
+
+
+@app.command()
+def forget(
+    database: Database,
+    voter: Annotated[str | None, typer.Option(help="a voter's pseudonym, v-…")] = None,
+    battle: Annotated[str | None, typer.Option(help="one battle")] = None,
+) -> None:
+    """Erase the texts of a voter or of a battle, and what could lead to the person. Votes and counts stay."""
+    from moreseek.cli.arena_site import forget as forget_texts
+
+    forget_texts(database, voter, battle)

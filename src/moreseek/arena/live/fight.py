@@ -1,0 +1,131 @@
+"""One battle from the question to both answers: drawn, asked, shown in step, and written down."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Any
+
+import httpx
+from starlette.concurrency import run_in_threadpool
+
+from moreseek.arena.live.endpoint import ContestantError, Reply, ask
+from moreseek.arena.live.identity import leak
+from moreseek.arena.live.markup import to_html
+from moreseek.arena.live.pacing import in_step
+from moreseek.arena.live.settings import ArenaSettings, Contestant
+from moreseek.arena.matchmaking import Candidate, Draw, draw
+from moreseek.arena.store import battles, counts, registry
+from moreseek.arena.store.database import Database
+
+Event = dict[str, Any]
+_RANDOM = SystemRandom()
+_SORRY = "One of the two could not answer. This battle does not count; please ask again."
+
+
+@dataclass(frozen=True)
+class Fight:
+    """A battle that was written down and may begin."""
+
+    id: str
+    prompt: str
+    draw: Draw
+
+
+def choose(database: Database, settings: ArenaSettings, now: float) -> Draw | None:
+    """A pair among those who are there: entered, not withdrawn, not resting, below their quota."""
+    with database.read() as connection:
+        known = registry.registered(connection)
+        resting = registry.paused(connection, now)
+        table = counts.table(connection, [row.id for row in known])
+    here = {one.name for one in settings.contestant}
+    had = table.sum(axis=(1, 2)) + table.sum(axis=(0, 2))  # (M,) rated votes of each
+    candidates = [
+        Candidate(row.id, row.name, row.kind, place)
+        for place, row in enumerate(known)
+        if row.name in here and row.withdrawn_at is None and row.id not in resting
+        and (row.quota is None or had[place] < row.quota)
+    ]  # fmt: skip
+    house = settings.arena
+    return draw(candidates, table, house.floor, house.across_classes, _RANDOM)  # pyright: ignore[reportArgumentType]
+
+
+async def fight(
+    database: Database, client: httpx.AsyncClient, settings: ArenaSettings, battle: Fight
+) -> AsyncGenerator[Event, None]:
+    """The events that a browser gets. Nothing in them depends on who answers, only on what is answered.
+
+    Closing the iterator before its end gives the battle up.
+    """
+    contestants = {one.name: one for one in settings.contestant}
+    sides = contestants[battle.draw.left.name], contestants[battle.draw.right.name]
+    replies = Reply(sides[0].opens_thinking), Reply(sides[1].opens_thinking)
+    messages = [{"role": "user", "content": battle.prompt}]
+    tasks = [
+        asyncio.create_task(ask(client, side, messages, settings.arena, reply))
+        for side, reply in zip(sides, replies, strict=True)
+    ]
+    settled = False
+    try:
+        yield {"battle": battle.id}
+        async for parts in in_step(replies, settings.arena.characters_per_s, battle.draw.across):
+            failed = _failure(tasks)
+            if failed is not None:
+                settled = True
+                await run_in_threadpool(_failed, database, settings, battle, *failed)
+                yield {"error": _SORRY}
+                return
+            yield {"a": parts[0], "b": parts[1]} if parts else {}
+        await asyncio.gather(*tasks)  # both have ended; this raises what a task died of, if it did
+        settled = True
+        await run_in_threadpool(_write_down, database, settings, battle, sides, replies)
+        yield {"end": [to_html(reply.text) for reply in replies]}
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not settled:
+            _abandon(database, battle)
+
+
+def _failure(tasks: list[asyncio.Task[None]]) -> tuple[int, str] | None:
+    for side, task in enumerate(tasks):
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            return side, str(error) if isinstance(error, ContestantError) else f"a defect: {type(error).__name__}"
+    return None
+
+
+def _failed(database: Database, settings: ArenaSettings, battle: Fight, side: int, reason: str) -> None:
+    now = time.time()
+    loser = (battle.draw.left, battle.draw.right)[side]
+    with database.write() as connection:
+        battles.give_up(connection, battle.id, battles.FAILED, now, loser.id, reason)
+        registry.pause(connection, loser.id, reason, now, settings.arena.pause_s)
+
+
+def _abandon(database: Database, battle: Fight) -> None:
+    with database.write() as connection:
+        battles.give_up(connection, battle.id, battles.ABANDONED, time.time())
+
+
+def _write_down(
+    database: Database, settings: ArenaSettings, battle: Fight, sides: tuple[Contestant, Contestant],
+    replies: tuple[Reply, Reply],
+) -> None:  # fmt: skip
+    names = [name for one in settings.contestant for name in (one.name, one.model, one.family) if name]
+    left, right = (
+        battles.Answer(
+            reply.text, reply.whole_thinking, reply.tokens, reply.prompt_tokens, reply.first_s or 0.0, reply.total_s,
+            _cost(side, reply), reply.cut_short, leak(reply.text, names, battle.prompt),
+        )
+        for side, reply in zip(sides, replies, strict=True)
+    )  # fmt: skip
+    with database.write() as connection:
+        battles.finish(connection, battle.id, (left, right), time.time())
+
+
+def _cost(side: Contestant, reply: Reply) -> float | None:
+    if side.price_in is None or side.price_out is None or reply.tokens is None or reply.prompt_tokens is None:
+        return None
+    return (side.price_in * reply.prompt_tokens + side.price_out * reply.tokens) / 1e6

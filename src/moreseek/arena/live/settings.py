@@ -1,0 +1,156 @@
+"""arena.toml: who fights, and the rules of the house."""
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from moreseek.config import Settings, parse, read_toml
+from moreseek.errors import InputError
+
+NAME = re.compile(r"[^\x00-\x1f\x7f<>\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]{1,80}")
+
+
+class Contestant(Settings):
+    """One model behind an OpenAI-compatible endpoint."""
+
+    name: str = Field(description="how boards call it; a name is never used again for something else")
+    url: str = Field(description="the endpoint up to and with /v1")
+    model: str = Field(description="what the endpoint calls it")
+    kind: Literal["base", "reasoning"] = Field(alias="class", description="battles are within a class by default")
+    family: str = Field("", description="variants of one family are shown together; default: the name")
+    api_key_env: str = Field("", description="the environment variable that holds the key")
+    internal: bool = Field(False, description="allow a URL that points at this machine or a private network")
+    quota: int | None = Field(None, ge=1, description="most votes; declared before the first one")
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1, description="longest completion, thinking included")
+    system: str = Field("", description="system prompt")
+    opens_thinking: bool = Field(False, description="its template opens <think>, so that the text starts inside it")
+    price_in: float | None = Field(None, ge=0, description="USD for a million prompt tokens")
+    price_out: float | None = Field(None, ge=0, description="USD for a million completion tokens")
+    withdrawn: str = Field("", description="the reason; the row stays, and no battle is drawn any more")
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        if not NAME.fullmatch(name) or name != name.strip():
+            raise ValueError("a name has 1 to 80 visible characters, without < and >")
+        return name
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an http:// or https:// URL is needed, such as https://host/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("the URL holds more than an address; a key belongs into api_key_env's variable")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _is_outside(self) -> "Contestant":
+        if not self.internal and is_internal(urlsplit(self.url).hostname or ""):
+            raise ValueError(
+                f"'{self.name}' points inside this machine or network; say internal = true if that is meant"
+            )
+        return self
+
+    @property
+    def api_key(self) -> str | None:
+        """The key, from the environment at every call, so that it is nowhere else."""
+        return os.environ.get(self.api_key_env) if self.api_key_env else None
+
+    @property
+    def shaping(self) -> dict[str, object]:
+        """What shapes its answers, for the registry."""
+        keys = ("temperature", "max_tokens", "system", "opens_thinking", "price_in", "price_out")
+        return {key: getattr(self, key) for key in keys}
+
+
+class House(Settings):
+    """The rules of the house."""
+
+    title: str = Field("Arena", max_length=80)
+    database: str = Field("arena.sqlite", description="a file beside arena.toml, or a postgresql:// URL")
+    categories: tuple[str, ...] = Field(("other",), description="a voter picks one; the first is the default")
+    suggestions: tuple[str, ...] = Field((), description="questions to start from")
+    across_classes: float = Field(0.0, ge=0, le=1, description="share of battles between a base and a reasoning model")
+    floor: float = Field(
+        0.2, gt=0, le=1, description="share of battles drawn evenly, so that every pair keeps a chance"
+    )
+    vote_window_s: float = Field(3600, gt=0, description="how long after the answers a vote counts")
+    undo_s: float = Field(60, ge=0, description="how long a vote can be taken back")
+    min_votes: int = Field(30, ge=1, description="votes before a contestant gets a rank")
+    rated_votes_a_day: int = Field(100, ge=1, description="of one voter; later ones are kept apart")
+    characters_per_s: float = Field(300, gt=0, description="how fast both answers are shown")
+    answer_timeout_s: float = Field(180, gt=0, description="longest time for an answer")
+    silence_s: float = Field(60, gt=0, description="longest time without a byte from a contestant")
+    pause_s: float = Field(60, gt=0, description="how long a contestant rests after a failure; doubles up to an hour")
+    max_prompt_characters: int = Field(8000, ge=1)
+    max_answer_characters: int = Field(60_000, ge=1, description="thinking included; a longer one is a failure")
+    battles_a_minute: int = Field(6, ge=1, description="of one voter")
+    battles_a_minute_per_address: int = Field(30, ge=1)
+    battles_at_once: int = Field(32, ge=1, description="in one server process")
+    trusted_proxies: tuple[str, ...] = Field((), description="addresses whose X-Forwarded-For is believed")
+
+    @field_validator("categories")
+    @classmethod
+    def _some(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or any(not NAME.fullmatch(name) or len(name) > 40 for name in names):
+            raise ValueError("at least one category is needed, each with 1 to 40 visible characters")
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            ipaddress.ip_network(one, strict=False)
+        return given
+
+
+class ArenaSettings(Settings):
+    """A whole arena.toml."""
+
+    arena: House = House.model_validate({})
+    contestant: tuple[Contestant, ...] = ()
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> "ArenaSettings":
+        names = [one.name.casefold() for one in self.contestant]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two contestants are called '{twice[0]}'")
+        return self
+
+
+def load_arena(path: Path) -> ArenaSettings:
+    """Read arena.toml. Raises InputError that lists every mistake; a database file is beside the TOML."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. examples/arena.toml is one to start from.")
+    settings = parse(ArenaSettings, read_toml(path), str(path))
+    for one in settings.contestant:
+        if one.api_key_env and not one.api_key and not one.withdrawn:
+            raise InputError(f"{path}: contestant '{one.name}': the variable {one.api_key_env} is not set.")
+    if "://" in settings.arena.database:
+        return settings
+    house = settings.arena.model_copy(update={"database": str(path.parent / settings.arena.database)})
+    return settings.model_copy(update={"arena": house})
+
+
+def is_internal(host: str) -> bool:
+    """Whether a host name or address stands for this machine or a private network."""
+    name = host.rstrip(".").casefold()
+    if (
+        name == "localhost"
+        or name.endswith((".localhost", ".local", ".internal"))
+        or ("." not in name and ":" not in name)
+    ):
+        return True
+    try:
+        return not ipaddress.ip_address(name).is_global
+    except ValueError:
+        return name.replace(".", "").isdigit()  # 127.1 and the like

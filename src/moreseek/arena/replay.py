@@ -1,0 +1,148 @@
+"""From the lines of a ledger to the votes that are rated: the one way to boards, for a database and for an export."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moreseek.arena.votes import OUTCOMES, Codes, Labels, Votes
+from moreseek.errors import InputError
+
+START = "0" * 64
+"""What the first line of a ledger follows."""
+_KINDS = ("entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "forgotten")
+
+
+def seal(previous: str, body: str) -> str:
+    """The hash of a line: of the hash before it and of its own JSON."""
+    return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()
+
+
+def written(entry: dict[str, Any]) -> str:
+    """A line's JSON, the same bytes on every machine."""
+    return json.dumps(entry, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class Replay:
+    """Takes entries one after another and knows at every moment who is there and which votes are rated."""
+
+    def __init__(self, entries: Iterable[dict[str, Any]] = ()) -> None:
+        self.classes: dict[str, str] = {}  # of every contestant, in order of entry
+        self.families: dict[str, str] = {}
+        self.withdrawn: dict[str, str] = {}
+        self.apart: dict[str, int] = {}  # why votes were not rated, and how many
+        self.excluded: dict[str, dict[str, Any]] = {}  # by pseudonym: the test, its p, when
+        self._votes: dict[str, dict[str, Any]] = {}  # by battle, in order
+        self._undone: set[str] = set()
+        for entry in entries:
+            self.take(entry)
+
+    def take(self, entry: dict[str, Any]) -> None:
+        """The next line. Raises KeyError or ValueError for one that cannot be."""
+        kind = entry["kind"]
+        if kind == "entered":
+            if entry["name"] in self.classes:
+                raise ValueError(f"'{entry['name']}' enters twice")
+            self.classes[entry["name"]] = entry["class"]
+            self.families[entry["name"]] = entry["family"]
+        elif kind == "withdrawn":
+            self.withdrawn[entry["name"]] = entry["reason"]
+        elif kind == "vote":
+            self._take_vote(entry)
+        elif kind == "undo":
+            if entry["battle"] not in self._votes:
+                raise ValueError(f"battle {entry['battle']} has no vote to take back")
+            self._undone.add(entry["battle"])
+        elif kind == "voter_excluded":
+            self.excluded[entry["voter"]] = entry
+        elif kind not in _KINDS:
+            raise ValueError(f"a line of kind {kind!r} is none of {', '.join(_KINDS)}")
+
+    def _take_vote(self, entry: dict[str, Any]) -> None:
+        if entry["battle"] in self._votes:
+            raise ValueError(f"battle {entry['battle']} has two votes")
+        for side in ("left", "right"):
+            if entry[side] not in self.classes:
+                raise ValueError(f"a vote on '{entry[side]}', who never entered")
+        if entry["outcome"] not in OUTCOMES:
+            raise ValueError(f"outcome {entry['outcome']!r} is none of {', '.join(OUTCOMES)}")
+        if entry["set_apart"]:
+            self.apart[entry["set_apart"]] = self.apart.get(entry["set_apart"], 0) + 1
+        self._votes[entry["battle"]] = entry
+
+    @property
+    def names(self) -> list[str]:
+        """Every contestant ever entered, in order of entry."""
+        return list(self.classes)
+
+    @property
+    def cast(self) -> int:
+        """All votes, rated or not."""
+        return len(self._votes)
+
+    def rated(self) -> list[dict[str, Any]]:
+        """The votes that count, in the order in which they were given."""
+        return [
+            vote
+            for battle, vote in self._votes.items()
+            if not vote["set_apart"] and battle not in self._undone and vote["voter"] not in self.excluded
+        ]
+
+    def votes(self) -> Votes:
+        """The votes that count, with voter, prompt, category and language."""
+        rated = self.rated()
+        place = {name: i for i, name in enumerate(self.classes)}
+        columns: dict[str, Labels] = {}
+        for label in ("voter", "prompt", "category", "language"):
+            codes = Codes()
+            found = codes.of([vote[label] for vote in rated], len(rated))
+            columns[label] = Labels(found, tuple(map(str, codes)))
+        left, right, outcome = (
+            np.array(list(column), np.int32)
+            for column in (
+                (place[vote["left"]] for vote in rated),
+                (place[vote["right"]] for vote in rated),
+                (OUTCOMES.index(vote["outcome"]) for vote in rated),
+            )
+        )
+        time = np.array([vote["at"] for vote in rated], np.float64)
+        return Votes(tuple(self.classes), left, right, outcome, columns, time)
+
+
+def read_export(path: Path) -> Replay:
+    """An exported ledger, every seal checked. Raises InputError that names the first line that does not fit."""
+    replay = Replay()
+    for line, entry in checked_lines(path):
+        try:
+            replay.take(entry)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            said = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path}:{line}: {said}.") from error
+    return replay
+
+
+def checked_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of an export, each numbered, after its seal was checked."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. `moreseek arena export` makes one.")
+    previous, number = START, 0
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = json.loads(raw)
+                entry, seal_found = line["entry"], line["hash"]
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise InputError(f"{path}:{number}: not a line of an exported ledger.") from error
+            expected = seal(previous, written(entry))
+            if seal_found != expected or line.get("seq") != number or not isinstance(entry, dict):
+                raise InputError(
+                    f"{path}:{number}: the hash does not fit the line and those before it. A line was changed, removed "
+                    "or added; nothing is computed from it."
+                )
+            previous = expected
+            yield number, entry
+    if number == 0:
+        raise InputError(f"{path}: the file is empty.")

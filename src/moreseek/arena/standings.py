@@ -1,0 +1,72 @@
+"""Boards of an arena: the overall one, one for each class, language and category, from a ledger or from counts."""
+
+from typing import Any
+
+import numpy as np
+
+from moreseek.arena.cells import Cells, count_cells, from_counts
+from moreseek.arena.leaderboard import board_json
+from moreseek.arena.ratings import MIN_VOTES, bradley_terry, from_cells
+from moreseek.arena.replay import Replay
+from moreseek.arena.robustness import fewest_votes_to_flip
+from moreseek.arena.votes import Votes
+from moreseek.config import did_you_mean
+from moreseek.errors import InputError
+
+BOARDS = ("overall", "base", "reasoning", "zh", "en")
+CLUSTERED_VOTES = 20_000
+"""Up to so many votes a board's intervals allow for voters and prompts; above, they come from counts alone."""
+_FROM_COUNTS = "Intervals take votes as independent: above {:,} votes this board comes from counts alone."
+
+
+def board_of(
+    replay: Replay, board: str = "overall", category: str = "", min_votes: int = MIN_VOTES, most: int = CLUSTERED_VOTES
+) -> dict[str, Any]:
+    """A board as the leaderboard's JSON, from the votes of a ledger."""
+    votes = on_board(replay, board, category)
+    if len(votes) > most:
+        return _from_cells(count_cells(votes), board, category, min_votes, most)
+    ratings = bradley_terry(votes, min_votes=min_votes)
+    return board_json(ratings, board_name(board, category), fewest_votes_to_flip(ratings))
+
+
+def board_from_counts(
+    names: list[str], counts: np.ndarray, board: str, category: str, min_votes: int, most: int = CLUSTERED_VOTES
+) -> dict[str, Any]:
+    """The same from counts (M, M, 4), whose cost does not grow with the votes."""
+    met = np.flatnonzero(counts.any(axis=(0, 2)) | counts.any(axis=(1, 2)))
+    cells = from_counts([names[i] for i in met], counts[np.ix_(met, met)])
+    return _from_cells(cells, board, category, min_votes, most)
+
+
+def _from_cells(cells: Cells, board: str, category: str, min_votes: int, most: int) -> dict[str, Any]:
+    ratings = from_cells(cells, min_votes=min_votes)
+    found = board_json(ratings, board_name(board, category), fewest_votes_to_flip(ratings))
+    found["warnings"].append(_FROM_COUNTS.format(most))
+    return found
+
+
+def on_board(replay: Replay, board: str, category: str) -> Votes:
+    """The votes of a board; contestants without any are left out. Raises InputError for a board that cannot be."""
+    if board not in BOARDS:
+        raise InputError(f"no board '{board}'{did_you_mean(board, BOARDS)}")
+    votes = replay.votes()
+    chosen = np.ones(len(votes), bool)
+    if board in ("base", "reasoning"):
+        inside = np.array([kind == board for kind in replay.classes.values()], bool)
+        chosen &= inside[votes.a] & inside[votes.b]
+    elif board != "overall":
+        chosen &= _labelled(votes, "language", board)
+    if category:
+        chosen &= _labelled(votes, "category", category)
+    return votes.where(chosen).present()
+
+
+def _labelled(votes: Votes, column: str, value: str) -> np.ndarray:
+    names = votes.labels[column].names
+    return votes.labels[column].codes == (names.index(value) if value in names else -2)
+
+
+def board_name(board: str, category: str) -> str:
+    """How a board is called in its JSON."""
+    return f"{board}, category {category}" if category else board

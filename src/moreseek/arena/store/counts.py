@@ -1,0 +1,71 @@
+"""Counts (board, category, a, b, outcome): changed in a vote's own transaction, so that boards need no scan."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sqlalchemy import Connection, insert, select, update
+
+from moreseek.arena.store.tables import battles, contestants, counts, undos, voters, votes
+from moreseek.arena.votes import OUTCOMES
+
+ALL = ""
+"""The category of votes of every category."""
+BOARDS = ("overall", "base", "reasoning", "zh", "en")
+
+
+def board_keys(left_kind: str, right_kind: str, category: str, language: str) -> list[tuple[str, str]]:
+    """The boards that a vote is on, each with all categories and with its own."""
+    boards = ["overall"]
+    if left_kind == right_kind:
+        boards.append(left_kind)
+    if language in BOARDS:
+        boards.append(language)
+    return [(board, part) for board in boards for part in (ALL, category)]
+
+
+def add_to_counts(
+    connection: Connection, keys: Sequence[tuple[str, str]], a: int, b: int, outcome: int, by: int
+) -> None:
+    """Count a vote (``by`` 1) or take it back (−1). Inside Database.write(), where nobody else writes."""
+    for board, category in keys:
+        cell = {"board": board, "category": category, "a": a, "b": b, "outcome": outcome}
+        here = [counts.c[key] == value for key, value in cell.items()]
+        changed = connection.execute(update(counts).where(*here).values(n=counts.c.n + by))
+        if changed.rowcount == 0:
+            connection.execute(insert(counts), {**cell, "n": by})
+
+
+def table(connection: Connection, ids: Sequence[int], board: str = "overall", category: str = ALL) -> np.ndarray:
+    """Counts as a table (M, M, 4) of left contestant, right contestant, outcome, in the order of ``ids``."""
+    place = {identity: i for i, identity in enumerate(ids)}
+    out = np.zeros((len(ids), len(ids), len(OUTCOMES)))
+    chosen = select(counts).where(counts.c.board == board, counts.c.category == category)
+    for row in connection.execute(chosen):
+        out[place[row.a], place[row.b], row.outcome] = row.n
+    return out
+
+
+def recount(connection: Connection) -> dict[tuple[str, str, int, int, int], int]:
+    """The counts as the votes themselves give them: the slow twin. Zeros are left out."""
+    kinds: dict[int, str] = {
+        row.id: row.kind for row in connection.execute(select(contestants.c.id, contestants.c.kind))
+    }
+    rated = connection.execute(
+        select(votes.c.outcome, battles.c.left_id, battles.c.right_id, battles.c.category, battles.c.language)
+        .join(battles, battles.c.id == votes.c.battle_id)
+        .join(voters, voters.c.id == votes.c.voter_id)
+        .outerjoin(undos, undos.c.vote_id == votes.c.id)
+        .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
+    )
+    found: dict[tuple[str, str, int, int, int], int] = {}
+    for vote in rated:
+        for board, category in board_keys(kinds[vote.left_id], kinds[vote.right_id], vote.category, vote.language):
+            key = (board, category, vote.left_id, vote.right_id, vote.outcome)
+            found[key] = found.get(key, 0) + 1
+    return found
+
+
+def kept(connection: Connection) -> dict[tuple[str, str, int, int, int], int]:
+    """The counts as they are kept, without zeros."""
+    rows = connection.execute(select(counts).where(counts.c.n != 0))
+    return {(row.board, row.category, row.a, row.b, row.outcome): row.n for row in rows}

@@ -1,0 +1,172 @@
+"""Out of a database and into one: the ledger, seal by seal, and preference pairs for training."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from moreseek.arena.replay import Replay, checked_lines, read_export, seal, written
+from moreseek.arena.store import ledger as chain
+from moreseek.arena.store.battles import ANSWERED
+from moreseek.arena.store.counts import add_to_counts, board_keys
+from moreseek.arena.store.database import Database
+from moreseek.arena.store.tables import answers, battles, contestants, ends, ledger, undos, voters, votes
+from moreseek.arena.votes import A_WINS, B_WINS, OUTCOMES
+from moreseek.errors import InputError
+
+
+def write_ledger(database: Database, out: Path) -> int:
+    """Every line of the ledger with its seal. A database whose chain is broken is not exported."""
+
+    def sealed() -> Iterator[str]:
+        previous = chain.START
+        with database.read() as connection:
+            for seq, entry, found in chain.lines(connection):
+                previous = seal(previous, written(entry))
+                if previous != found:
+                    raise InputError(
+                        f"the ledger's line {seq} does not fit its hash: the database was changed by hand."
+                    )
+                yield json.dumps({"seq": seq, "entry": entry, "hash": found}, sort_keys=True)
+
+    return _write(out, sealed())
+
+
+def write_preferences(database: Database, out: Path) -> int:
+    """One JSON line for each rated vote that preferred an answer and whose texts were not forgotten."""
+    return _write(out, (json.dumps(pair, ensure_ascii=False) for pair in preferences(database)))
+
+
+def preferences(database: Database) -> Iterator[dict[str, Any]]:
+    """Preference pairs: prompt, chosen, rejected. Ties, votes kept apart and those of excluded voters give none."""
+    left, right = answers.alias(), answers.alias()
+    chosen = (
+        select(battles.c.id, battles.c.prompt, battles.c.category, battles.c.language, votes.c.outcome,
+               left.c.text.label("left"), right.c.text.label("right"))
+        .join(battles, battles.c.id == votes.c.battle_id)
+        .join(voters, voters.c.id == votes.c.voter_id)
+        .join(left, (left.c.battle_id == battles.c.id) & (left.c.side == 0))
+        .join(right, (right.c.battle_id == battles.c.id) & (right.c.side == 1))
+        .outerjoin(undos, undos.c.vote_id == votes.c.id)
+        .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
+        .where(battles.c.prompt.is_not(None), votes.c.outcome.in_((A_WINS, B_WINS)))
+        .order_by(votes.c.id)
+    )  # fmt: skip
+    with database.read() as connection:
+        for row in connection.execute(chosen).yield_per(500):
+            better, worse = (row.left, row.right) if row.outcome == A_WINS else (row.right, row.left)
+            if better != worse:
+                yield {
+                    "prompt": row.prompt, "chosen": better, "rejected": worse, "category": row.category,
+                    "language": row.language, "battle": row.id,
+                }  # fmt: skip
+
+
+def _write(out: Path, lines: Iterable[str]) -> int:
+    """All lines, or no file: what is half-written never gets the name."""
+    half = out.with_name(out.name + ".part")
+    count = 0
+    try:
+        with half.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(line + "\n")
+                count += 1
+        half.replace(out)
+    finally:
+        with suppress(FileNotFoundError):
+            half.unlink()
+    return count
+
+
+def read_ledger(database: Database, source: Path) -> int:
+    """Fill an empty database from an export: all of it, or, where a line is wrong, nothing.
+
+    Texts are not in an export, so the battles come without them.
+    """
+    read_export(source)  # every seal and every line is checked before anything is written
+    with database.write() as connection:
+        if connection.execute(select(func.count()).select_from(ledger)).scalar_one():
+            raise InputError("the database has a ledger of its own; import an export into a new one.")
+        load = _Load(connection)
+        number, previous = 0, chain.START
+        for number, entry in checked_lines(source):
+            load.take(entry)
+            body = written(entry)
+            previous = seal(previous, body)
+            connection.execute(insert(ledger), {"seq": number, "body": body, "hash": previous})
+        load.count(Replay(entry for _, entry in checked_lines(source)))
+        return number
+
+
+class _Load:
+    """Rows from the ledger's entries."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._contestants: dict[str, int] = {}
+        self._voters: dict[str, int] = {}
+
+    def take(self, entry: dict[str, Any]) -> None:
+        getattr(self, f"_{entry['kind']}")(entry)
+
+    def _insert(self, table: Any, row: dict[str, Any]) -> int:
+        return self._connection.execute(insert(table).returning(table.c.id), row).scalar_one()
+
+    def _entered(self, entry: dict[str, Any]) -> None:
+        self._contestants[entry["name"]] = self._insert(contestants, {
+            "name": entry["name"], "kind": entry["class"], "family": entry["family"], "model": entry["model"],
+            "quota": entry["quota"], "entered_at": entry["at"],
+            "settings": json.dumps(entry["settings"], sort_keys=True),
+        })  # fmt: skip
+
+    def _changed(self, entry: dict[str, Any]) -> None:
+        after = entry["after"]
+        values = {"quota": after["quota"], "settings": json.dumps(after["settings"], sort_keys=True)}
+        self._connection.execute(update(contestants).where(contestants.c.name == entry["name"]).values(values))
+
+    def _withdrawn(self, entry: dict[str, Any]) -> None:
+        values = {"withdrawn_at": entry["at"], "withdrawn_reason": entry["reason"]}
+        self._connection.execute(update(contestants).where(contestants.c.name == entry["name"]).values(values))
+
+    def _voter(self, pseudonym: str, now: float) -> int:
+        if pseudonym not in self._voters:
+            self._voters[pseudonym] = self._insert(voters, {"pseudonym": pseudonym, "created_at": now})
+        return self._voters[pseudonym]
+
+    def _vote(self, entry: dict[str, Any]) -> None:
+        voter = self._voter(entry["voter"], entry["at"])
+        self._connection.execute(insert(battles), {
+            "id": entry["battle"], "voter_id": voter, "at": entry["at"], "across": entry["across"],
+            "left_id": self._contestants[entry["left"]], "right_id": self._contestants[entry["right"]],
+            "probability": entry["probability"], "category": entry["category"], "language": entry["language"],
+            "prompt_key": entry["prompt"],
+        })  # fmt: skip
+        self._connection.execute(insert(ends), {"battle_id": entry["battle"], "at": entry["at"], "how": ANSWERED})
+        self._insert(votes, {
+            "battle_id": entry["battle"], "voter_id": voter, "at": entry["at"],
+            "outcome": OUTCOMES.index(entry["outcome"]), "set_apart": entry["set_apart"],
+        })  # fmt: skip
+
+    def _undo(self, entry: dict[str, Any]) -> None:
+        vote = self._connection.execute(select(votes.c.id).where(votes.c.battle_id == entry["battle"])).scalar_one()
+        self._connection.execute(insert(undos), {"vote_id": vote, "at": entry["at"]})
+
+    def _voter_excluded(self, entry: dict[str, Any]) -> None:
+        values = {"excluded_at": entry["at"], "excluded_by": entry["test"]}
+        self._connection.execute(update(voters).where(voters.c.pseudonym == entry["voter"]).values(values))
+
+    def _forgotten(self, entry: dict[str, Any]) -> None:
+        if "voter" in entry:
+            values = {"forgotten_at": entry["at"]}
+            self._connection.execute(update(voters).where(voters.c.pseudonym == entry["voter"]).values(values))
+
+    def count(self, replay: Replay) -> None:
+        """The counts, from the votes that are rated in the end."""
+        for vote in replay.rated():
+            left, right = vote["left"], vote["right"]
+            keys = board_keys(replay.classes[left], replay.classes[right], vote["category"], vote["language"])
+            ids = self._contestants[left], self._contestants[right]
+            add_to_counts(self._connection, keys, *ids, OUTCOMES.index(vote["outcome"]), 1)

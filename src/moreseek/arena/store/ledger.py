@@ -1,0 +1,33 @@
+"""The ledger: everything that moves a board, in order, each line sealed by the hash of all lines before it.
+
+A line holds no text that a person or a model wrote, so that forgetting texts leaves the chain whole.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from moreseek.arena.replay import START, seal, written
+from moreseek.arena.store.tables import ledger
+
+
+def append(connection: Connection, entry: dict[str, Any]) -> None:
+    """Add a line, in the transaction of what it tells about; that transaction must be Database.write()'s."""
+    seq, previous = head(connection)
+    body = written(entry)
+    connection.execute(insert(ledger), {"seq": seq + 1, "body": body, "hash": seal(previous, body)})
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the last line."""
+    last = connection.execute(select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)).first()
+    return (last.seq, last.hash) if last else (0, START)
+
+
+def lines(connection: Connection, after: int = 0) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """The lines after one: number, entry, hash."""
+    chosen = select(ledger).where(ledger.c.seq > after).order_by(ledger.c.seq)
+    for row in connection.execute(chosen).yield_per(1000):
+        yield row.seq, json.loads(row.body), row.hash

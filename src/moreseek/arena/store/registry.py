@@ -1,0 +1,125 @@
+"""The registry of contestants: it only grows. Who is withdrawn keeps row, date and reason."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from moreseek.arena.store import ledger
+from moreseek.arena.store.tables import contestants, pauses
+from moreseek.errors import InputError
+
+MOST_PAUSED_S = 3600.0
+_FORGIVEN_S = 6 * 3600.0  # failures longer ago do not lengthen a pause
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contestant as it enters, without its address and key."""
+
+    name: str
+    kind: str
+    family: str
+    model: str
+    quota: int | None
+    settings: dict[str, Any]
+    withdrawn: str = ""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A row of the registry."""
+
+    id: int
+    name: str
+    kind: str
+    family: str
+    model: str
+    quota: int | None
+    settings: dict[str, Any]
+    entered_at: float
+    withdrawn_at: float | None
+    withdrawn_reason: str | None
+
+
+def registered(connection: Connection) -> list[Registered]:
+    """Every contestant ever entered, in order of entry: their places on all boards."""
+    rows = connection.execute(select(contestants).order_by(contestants.c.id)).mappings()
+    return [Registered(**{**row, "settings": json.loads(row["settings"])}) for row in rows]
+
+
+def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
+    """Bring the registry up to what arena.toml says.
+
+    Raises InputError where a name stands for another model than before, or a withdrawn one would come back: boards
+    would mix the votes on two models under one name.
+    """
+    known = {row.name: row for row in registered(connection)}
+    for entry in entries:
+        row = known.get(entry.name)
+        if row is None:
+            _insert(connection, entry, now)
+            row = next(one for one in registered(connection) if one.name == entry.name)
+        _refuse_another(row, entry)
+        if row.quota != entry.quota or row.settings != entry.settings:
+            _change(connection, row, entry, now)
+        if entry.withdrawn and row.withdrawn_at is None:
+            values = {"withdrawn_at": now, "withdrawn_reason": entry.withdrawn}
+            connection.execute(update(contestants).where(contestants.c.id == row.id).values(values))
+            said = {"kind": "withdrawn", "at": now, "name": entry.name, "reason": entry.withdrawn}
+            ledger.append(connection, said)
+
+
+def _refuse_another(row: Registered, entry: Entry) -> None:
+    for key in ("kind", "model", "family"):
+        before, after = getattr(row, key), getattr(entry, key)
+        if before != after:
+            word = "class" if key == "kind" else key
+            raise InputError(
+                f"contestant '{entry.name}' entered with {word} '{before}' and now has '{after}': its votes were on "
+                "another one. Enter the new one under a new name, and withdraw the old."
+            )
+    if row.withdrawn_at is not None and not entry.withdrawn:
+        raise InputError(
+            f"contestant '{entry.name}' was withdrawn ({row.withdrawn_reason}). Keep its line `withdrawn`, or enter it "
+            "anew under another name."
+        )
+
+
+def _insert(connection: Connection, entry: Entry, now: float) -> None:
+    row = {
+        "name": entry.name, "kind": entry.kind, "family": entry.family, "model": entry.model, "quota": entry.quota,
+        "settings": json.dumps(entry.settings, sort_keys=True), "entered_at": now,
+    }  # fmt: skip
+    connection.execute(insert(contestants), row)
+    ledger.append(connection, {
+        "kind": "entered", "at": now, "name": entry.name, "class": entry.kind, "family": entry.family,
+        "model": entry.model, "quota": entry.quota, "settings": entry.settings,
+    })  # fmt: skip
+
+
+def _change(connection: Connection, row: Registered, entry: Entry, now: float) -> None:
+    values = {"quota": entry.quota, "settings": json.dumps(entry.settings, sort_keys=True)}
+    connection.execute(update(contestants).where(contestants.c.id == row.id).values(values))
+    ledger.append(connection, {
+        "kind": "changed", "at": now, "name": entry.name,
+        "before": {"quota": row.quota, "settings": row.settings},
+        "after": {"quota": entry.quota, "settings": entry.settings},
+    })  # fmt: skip
+
+
+def pause(connection: Connection, contestant_id: int, reason: str, now: float, first_s: float) -> float:
+    """No battles for a contestant that failed; each failure of late doubles the pause. Returns its end."""
+    lately = (pauses.c.contestant_id == contestant_id) & (pauses.c.at > now - _FORGIVEN_S)
+    failures = connection.execute(select(func.count()).select_from(pauses).where(lately)).scalar_one()
+    until = now + min(MOST_PAUSED_S, first_s * 2 ** min(failures, 12))
+    row = {"contestant_id": contestant_id, "at": now, "until": until, "reason": reason[:200]}
+    connection.execute(insert(pauses), row)
+    return until
+
+
+def paused(connection: Connection, now: float) -> set[int]:
+    """Who rests at the moment."""
+    return set(connection.execute(select(pauses.c.contestant_id).where(pauses.c.until > now)).scalars())

@@ -1,0 +1,56 @@
+"""The audit: the registry, who was drawn how often, who failed, whose votes were taken out, and the ledger's head."""
+
+from typing import Any
+
+from sqlalchemy import func, select
+
+from moreseek.arena.store import counts, ledger, registry
+from moreseek.arena.store.tables import battles, pauses, undos, voters, votes
+from moreseek.arena.web.arena import Arena
+
+_ACTIVE = 10
+
+
+def audit_of(arena: Arena) -> dict[str, Any]:
+    """Everything that the audit page shows. Voters appear under their pseudonyms, never with texts or addresses."""
+    with arena.database.read() as connection:
+        known = registry.registered(connection)
+        drawn: dict[int, int] = {}
+        for side in (battles.c.left_id, battles.c.right_id):
+            for identity, n in connection.execute(select(side, func.count()).group_by(side)).tuples():
+                drawn[identity] = drawn.get(identity, 0) + n
+        failures = dict(
+            connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id))
+            .tuples()
+            .all()
+        )
+        seq, head = ledger.head(connection)
+        excluded = connection.execute(select(voters).where(voters.c.excluded_at.is_not(None))).all()
+        apart = connection.execute(
+            select(votes.c.set_apart, func.count()).where(votes.c.set_apart.is_not(None)).group_by(votes.c.set_apart)
+        ).tuples().all()  # fmt: skip
+        taken_back = connection.execute(select(func.count()).select_from(undos)).scalar_one()
+        active = connection.execute(
+            select(voters.c.pseudonym, func.count().label("n")).join(votes, votes.c.voter_id == voters.c.id)
+            .group_by(voters.c.pseudonym).order_by(func.count().desc(), voters.c.pseudonym).limit(_ACTIVE)
+        ).all()  # fmt: skip
+        total = connection.execute(select(func.count()).select_from(votes)).scalar_one()
+        hold = counts.kept(connection) == counts.recount(connection)
+    return {
+        "contestants": [
+            {
+                "name": row.name, "class": row.kind, "family": row.family, "model": row.model, "quota": row.quota,
+                "settings": row.settings, "entered_at": row.entered_at, "withdrawn_at": row.withdrawn_at,
+                "withdrawn_reason": row.withdrawn_reason, "drawn": drawn.get(row.id, 0),
+                "failures": failures.get(row.id, 0),
+            }
+            for row in known
+        ],
+        "votes": total, "apart": {reason: n for reason, n in apart if reason}, "taken_back": taken_back,
+        "excluded": [
+            {"voter": row.pseudonym, "test": row.excluded_by, "at": row.excluded_at} for row in excluded
+        ],
+        "active": [{"voter": row.pseudonym, "votes": row.n, "share": row.n / total} for row in active],
+        "ledger": {"lines": seq, "head": head},
+        "counts_hold": hold,
+    }  # fmt: skip

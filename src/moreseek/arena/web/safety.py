@@ -1,0 +1,103 @@
+"""What stands between browsers and the arena: sessions, forged requests, addresses, headers."""
+
+import hmac
+import ipaddress
+import re
+import secrets
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moreseek.arena.store.database import Database
+
+COOKIE = "arena_session"
+TOKEN_HEADER = "x-arena-token"
+_SESSION = re.compile(r"[A-Za-z0-9_-]{43}")
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class SafeHeaders:
+    """Adds the headers of safety to every response. (Middleware by hand: Starlette's base class holds streams back.)"""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                held = {name.lower() for name, _ in message["headers"]}
+                more = {"cache-control": "no-store", **_HEADERS}
+                added = [(k.encode(), v.encode()) for k, v in more.items() if k.encode() not in held]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def session_of(request: Request) -> str | None:
+    """The session's secret from its cookie, if it has the form of ours."""
+    found = request.cookies.get(COOKIE, "")
+    return found if _SESSION.fullmatch(found) else None
+
+
+def new_session() -> str:
+    """A secret that nobody guesses."""
+    return secrets.token_urlsafe(32)
+
+
+def token_for(database: Database, session: str) -> str:
+    """What a page of ours must send back with every change, so that pages of others cannot vote."""
+    return database.keyed("token", session)
+
+
+def is_forged(request: Request, database: Database, session: str) -> bool:
+    """Whether a change was asked for by somebody else's page: a wrong token, or another origin."""
+    given = request.headers.get(TOKEN_HEADER, "").encode()
+    if not hmac.compare_digest(given, token_for(database, session).encode()):
+        return True
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        return True
+    return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def address_of(request: Request, proxies: Sequence[str]) -> str:
+    """Who is asking. X-Forwarded-For counts only from proxies that the house named, read from the right.
+
+    Addresses of IPv6 stand for their /64, since one household has all of it.
+    """
+    peer = request.client.host if request.client else ""
+    trusted = [ipaddress.ip_network(one, strict=False) for one in proxies]
+    forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",") if trusted else []
+    chain = [part.strip() for part in forwarded if part.strip()]
+    while chain and _inside(peer, trusted):
+        peer = chain.pop()
+    try:
+        found = ipaddress.ip_address(peer)
+    except ValueError:
+        return "unknown"
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped:
+            return str(found.ipv4_mapped)
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)
+
+
+def _inside(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found.version == network.version and found in network for network in networks)

@@ -1,0 +1,126 @@
+"""What `moreseek arena serve`, `export`, `import` and `forget` do, and boards of a database or an export."""
+
+import socket
+import time
+from pathlib import Path
+
+import typer
+
+from moreseek.arena.replay import Replay, read_export
+from moreseek.errors import InputError
+
+_SQLITE = b"SQLite format 3\x00"
+
+
+def serve(config: Path, host: str, port: int) -> None:
+    """Run the site until it is stopped."""
+    import uvicorn
+
+    from moreseek.arena.live.settings import load_arena
+    from moreseek.arena.web.app import build_app
+    from moreseek.arena.web.arena import open_arena
+
+    settings = load_arena(config)
+    arena = open_arena(settings)
+    there = [one for one in settings.contestant if not one.withdrawn]
+    try:
+        sock = _listen(host, port)
+    except OSError as error:
+        arena.database.close()
+        raise InputError(f"{host}:{port}: cannot listen there ({error.strerror}). Choose another --port.") from error
+    typer.echo(f"{settings.arena.title}: http://{host}:{sock.getsockname()[1]}/ ({len(there)} contestants)", err=True)
+    # The arena reads forwarding headers itself, and only from proxies that arena.toml names.
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_app(arena), log_level="warning", proxy_headers=False, server_header=False, access_log=False
+        )
+    )
+    server.run(sockets=[sock])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+def is_database(where: str) -> bool:
+    """Whether an argument is an arena's database and not a file of votes."""
+    if "://" in where:
+        return True
+    try:
+        with Path(where).open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
+
+
+def replay_of(where: str) -> Replay:
+    """The ledger of a database."""
+    from moreseek.arena.store import ledger
+    from moreseek.arena.store.database import open_database
+
+    database = open_database(where)
+    try:
+        with database.read() as connection:
+            return Replay(entry for _, entry, _ in ledger.lines(connection))
+    finally:
+        database.close()
+
+
+def exported(path: Path) -> Replay:
+    """The ledger of an export, every seal checked."""
+    return read_export(path)
+
+
+def forget(where: str, voter: str | None, battle: str | None) -> None:
+    """Erase the texts of a voter or of a battle."""
+    from moreseek.arena.store import voters
+    from moreseek.arena.store.database import open_database
+
+    if (voter is None) == (battle is None):
+        raise InputError("name either --voter or --battle.")
+    database = open_database(where)
+    try:
+        with database.write() as connection:
+            if voter is not None:
+                count = voters.forget_voter(connection, voter, time.time())
+                typer.echo(f"{voter}: the texts of {count} battles, its cookie and its addresses are erased.")
+            elif battle is not None:
+                voters.forget_battle(connection, battle, time.time())
+                typer.echo(f"{battle}: its texts are erased.")
+        typer.echo("Votes and counts stay. Backups and the models' own logs are beyond this command.")
+    finally:
+        database.close()
+
+
+def export(where: str, out: Path, preferences: bool) -> None:
+    """Write the ledger, or preference pairs."""
+    from moreseek.arena.store.database import open_database
+    from moreseek.arena.store.export import write_ledger, write_preferences
+
+    database = open_database(where)
+    try:
+        count = write_preferences(database, out) if preferences else write_ledger(database, out)
+    finally:
+        database.close()
+    typer.echo(f"{out}: {count:,} {'preference pairs' if preferences else 'lines'}.", err=True)
+
+
+def import_(source: Path, where: str) -> None:
+    """Fill a new database from an exported ledger."""
+    from moreseek.arena.store.database import open_database
+    from moreseek.arena.store.export import read_ledger
+
+    database = open_database(where, create=True)
+    try:
+        count = read_ledger(database, source)
+    finally:
+        database.close()
+    typer.echo(f"{where}: {count:,} lines.", err=True)

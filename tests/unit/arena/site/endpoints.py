@@ -1,0 +1,108 @@
+"""A small OpenAI-compatible endpoint over real HTTP. What a model does is in its name: ok, think, fail, hang, …"""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+XSS = (
+    "# Hi\n\n<script>fetch('/steal')</script><img src=x onerror=alert(1)> ![p](http://evil.example/p.png) "
+    "[go](javascript:alert(1)) **bold**\n\n```html\n<script>alert(2)</script>\n```\n"
+)
+STORY = " ".join(f"word{i}" for i in range(60))
+ANSWERS = {"ok": STORY, "second": STORY, "xss": XSS, "leaky": "I am Leaky-9000, made by nobody. " + STORY}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append({"body": body, "key": self.headers.get("authorization")})
+        kind = body["model"]
+        if kind == "fail":
+            self._whole(500, b'{"error": {"message": "secret-name-fail exploded"}}')
+        elif kind == "html":
+            self._whole(200, b"<html>not an event stream</html>")
+        elif kind == "redirect":
+            self.send_response(302)
+            self.send_header("location", "http://127.0.0.1:1/")
+            self.send_header("content-length", "0")
+            self.end_headers()
+        else:
+            self._stream(kind, body)
+
+    def _whole(self, status, text):
+        self.send_response(status)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def _stream(self, kind, body):
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        try:
+            for event in self._events(kind, body):
+                self.wfile.write(event)
+                self.wfile.flush()
+        except OSError:
+            self.server.left.append(kind)
+
+    def _events(self, kind, body):
+        say = lambda **delta: _event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})  # noqa: E731
+        yield say(role="assistant", content="")
+        yield b": ping\n\n"
+        if kind == "hang":
+            self.server.release.wait(20)
+        if kind == "garbage":
+            yield b"data: {nonsense\n\n"
+        if kind == "flood":
+            for _ in range(200):
+                yield say(content="x" * 50_000)
+        if kind == "error":
+            yield _event({"error": {"message": "secret-name-error"}})
+        if kind == "broken":
+            yield say(content="half an ans")
+            return
+        if kind == "think":
+            yield say(reasoning_content="Let me think about it. ")
+            time.sleep(0.3)
+            yield say(reasoning_content="Done.")
+        if kind == "tags":
+            yield say(content="<thi")
+            yield say(content="nk>hidden thoughts</think>\n\n")
+        text = "" if kind == "empty" else ANSWERS.get(kind, STORY)
+        for start in range(0, len(text), 25):
+            yield say(content=text[start : start + 25])
+            if kind == "slow":
+                time.sleep(0.03)
+        yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        yield _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 60}})
+        yield b"data: [DONE]\n\n"
+
+
+def _event(value):
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+@contextmanager
+def endpoint():
+    """The endpoint, running; ``url``, what it was ``asked``, and who ``left`` early."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    server.asked, server.left, server.release = [], [], threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        server.shutdown()
+        server.server_close()
