@@ -83,13 +83,17 @@ class Replay:
         """All votes, rated or not."""
         return len(self._votes)
 
+    def standing(self) -> list[dict[str, Any]]:
+        """The votes that were not taken back, in the order in which they were given."""
+        return [vote for battle, vote in self._votes.items() if battle not in self._undone]
+
+    def is_rated(self, vote: dict[str, Any]) -> bool:
+        """Whether a standing vote counts on boards."""
+        return not vote["set_apart"] and vote["voter"] not in self.excluded
+
     def rated(self) -> list[dict[str, Any]]:
-        """The votes that count, in the order in which they were given."""
-        return [
-            vote
-            for battle, vote in self._votes.items()
-            if not vote["set_apart"] and battle not in self._undone and vote["voter"] not in self.excluded
-        ]
+        """The votes that count on boards, in the order in which they were given."""
+        return [vote for vote in self.standing() if self.is_rated(vote)]
 
     def votes(self) -> Votes:
         """The votes that count, with voter, prompt, category and language."""

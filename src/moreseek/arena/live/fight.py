@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
 
+import anyio
 import httpx
 from starlette.concurrency import run_in_threadpool
 
@@ -38,9 +39,10 @@ def choose(database: Database, settings: ArenaSettings, now: float) -> Draw | No
     with database.read() as connection:
         known = registry.registered(connection)
         resting = registry.paused(connection, now)
-        table = counts.table(connection, [row.id for row in known])
+        ids = [row.id for row in known]
+        table = counts.table(connection, ids) + counts.table(connection, ids, counts.APART)
     here = {one.name for one in settings.contestant}
-    had = table.sum(axis=(1, 2)) + table.sum(axis=(0, 2))  # (M,) rated votes of each
+    had = table.sum(axis=(1, 2)) + table.sum(axis=(0, 2))  # (M,) votes on each
     candidates = [
         Candidate(row.id, row.name, row.kind, place)
         for place, row in enumerate(known)
@@ -84,9 +86,10 @@ async def fight(
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if not settled:
-            _abandon(database, battle)
+        with anyio.CancelScope(shield=True):  # the browser is gone, and still this is to be written down
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if not settled:
+                await run_in_threadpool(_abandon, database, battle)
 
 
 def _failure(tasks: list[asyncio.Task[None]]) -> tuple[int, str] | None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from moreseek.arena.live.endpoint import Reply
 
-TICK_S = 0.1
+TICK_S = 0.05
 
 
 async def in_step(

@@ -5,16 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy import Connection, insert, select, update
 
+from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.tables import battles, contestants, counts, undos, voters, votes
 from moreseek.arena.votes import OUTCOMES
 
 ALL = ""
 """The category of votes of every category."""
-BOARDS = ("overall", "base", "reasoning", "zh", "en")
+APART = "apart"
+"""Where votes that are not rated are counted: matchmaking and quotas take them for spent."""
 
 
-def board_keys(left_kind: str, right_kind: str, category: str, language: str) -> list[tuple[str, str]]:
-    """The boards that a vote is on, each with all categories and with its own."""
+def board_keys(
+    left_kind: str, right_kind: str, category: str, language: str, rated: bool = True
+) -> list[tuple[str, str]]:
+    """The boards that a vote is on, each with all categories and with its own. One that is not rated is on none."""
+    if not rated:
+        return [(APART, ALL)]
     boards = ["overall"]
     if left_kind == right_kind:
         boards.append(left_kind)
@@ -50,16 +56,26 @@ def recount(connection: Connection) -> dict[tuple[str, str, int, int, int], int]
     kinds: dict[int, str] = {
         row.id: row.kind for row in connection.execute(select(contestants.c.id, contestants.c.kind))
     }
-    rated = connection.execute(
-        select(votes.c.outcome, battles.c.left_id, battles.c.right_id, battles.c.category, battles.c.language)
+    cast = connection.execute(
+        select(
+            votes.c.outcome,
+            votes.c.set_apart,
+            voters.c.excluded_at,
+            battles.c.left_id,
+            battles.c.right_id,
+            battles.c.category,
+            battles.c.language,
+        )
         .join(battles, battles.c.id == votes.c.battle_id)
         .join(voters, voters.c.id == votes.c.voter_id)
         .outerjoin(undos, undos.c.vote_id == votes.c.id)
-        .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
+        .where(undos.c.vote_id.is_(None))
     )
     found: dict[tuple[str, str, int, int, int], int] = {}
-    for vote in rated:
-        for board, category in board_keys(kinds[vote.left_id], kinds[vote.right_id], vote.category, vote.language):
+    for vote in cast:
+        rated = vote.set_apart is None and vote.excluded_at is None
+        left, right = kinds[vote.left_id], kinds[vote.right_id]
+        for board, category in board_keys(left, right, vote.category, vote.language, rated):
             key = (board, category, vote.left_id, vote.right_id, vote.outcome)
             found[key] = found.get(key, 0) + 1
     return found

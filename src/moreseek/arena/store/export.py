@@ -164,9 +164,10 @@ class _Load:
             self._connection.execute(update(voters).where(voters.c.pseudonym == entry["voter"]).values(values))
 
     def count(self, replay: Replay) -> None:
-        """The counts, from the votes that are rated in the end."""
-        for vote in replay.rated():
+        """The counts, from the votes as they stand in the end."""
+        for vote in replay.standing():
             left, right = vote["left"], vote["right"]
-            keys = board_keys(replay.classes[left], replay.classes[right], vote["category"], vote["language"])
+            kinds = replay.classes[left], replay.classes[right]
+            keys = board_keys(*kinds, vote["category"], vote["language"], replay.is_rated(vote))
             ids = self._contestants[left], self._contestants[right]
             add_to_counts(self._connection, keys, *ids, OUTCOMES.index(vote["outcome"]), 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, insert, select, update
 
 from moreseek.arena.store import ledger
-from moreseek.arena.store.counts import add_to_counts, board_keys
+from moreseek.arena.store.counts import ALL, APART, add_to_counts, board_keys
 from moreseek.arena.store.tables import answers, battles, contestants, undos, voters, votes
 from moreseek.errors import InputError
 
@@ -62,6 +62,7 @@ def exclude(connection: Connection, voter_id: int, test: str, p: float, now: flo
     for vote in rated:
         keys = board_keys(vote.left_kind, vote.right_kind, vote.category, vote.language)
         add_to_counts(connection, keys, vote.left_id, vote.right_id, vote.outcome, -1)
+        add_to_counts(connection, [(APART, ALL)], vote.left_id, vote.right_id, vote.outcome, 1)
     connection.execute(update(voters).where(voters.c.id == voter_id).values(excluded_at=now, excluded_by=test))
     said = {"kind": "voter_excluded", "at": now, "voter": row.pseudonym, "test": test, "p": p}
     ledger.append(connection, said)

@@ -72,9 +72,8 @@ def cast(
     }  # fmt: skip
     connection.execute(insert(votes), row)
     left, right = _pair(connection, battle)
-    if kept_apart is None:
-        keys = board_keys(left.kind, right.kind, battle.category, battle.language)
-        add_to_counts(connection, keys, left.id, right.id, code, 1)
+    keys = board_keys(left.kind, right.kind, battle.category, battle.language, kept_apart is None)
+    add_to_counts(connection, keys, left.id, right.id, code, 1)
     ledger.append(connection, {
         "kind": "vote", "at": now, "battle": battle_id, "voter": voter.pseudonym, "prompt": battle.prompt_key[:32],
         "left": left.name, "right": right.name, "outcome": outcome, "category": battle.category,
@@ -96,10 +95,10 @@ def undo(connection: Connection, voter: Voter | None, battle_id: str, rules: Rul
         raise RefusedError("too_late", 409, "The time to take this vote back is over.")
     vote_id = connection.execute(select(votes.c.id).where(votes.c.battle_id == battle_id)).scalar_one()
     connection.execute(insert(undos), {"vote_id": vote_id, "at": now})
-    if before.set_apart is None and voter is not None and not voter.excluded:
-        left, right = _pair(connection, battle)
-        keys = board_keys(left.kind, right.kind, battle.category, battle.language)
-        add_to_counts(connection, keys, left.id, right.id, OUTCOMES.index(before.outcome), -1)
+    left, right = _pair(connection, battle)
+    rated = before.set_apart is None and voter is not None and not voter.excluded
+    keys = board_keys(left.kind, right.kind, battle.category, battle.language, rated)
+    add_to_counts(connection, keys, left.id, right.id, OUTCOMES.index(before.outcome), -1)
     ledger.append(connection, {"kind": "undo", "at": now, "battle": battle_id})
     return Cast(before.outcome, before.at, before.set_apart, undone=True, repeated=False)
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -25,6 +26,7 @@ class Arena:
     rules: Rules
     client: httpx.AsyncClient = field(default_factory=new_client)
     seats: asyncio.Semaphore = field(init=False)
+    audited: tuple[float, dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         self.seats = asyncio.Semaphore(self.settings.arena.battles_at_once)

@@ -1,5 +1,6 @@
 """The audit: the registry, who was drawn how often, who failed, whose votes were taken out, and the ledger's head."""
 
+import time
 from typing import Any
 
 from sqlalchemy import func, select
@@ -9,26 +10,35 @@ from moreseek.arena.store.tables import battles, pauses, undos, voters, votes
 from moreseek.arena.web.arena import Arena
 
 _ACTIVE = 10
+_FRESH_S = 5.0
 
 
 def audit_of(arena: Arena) -> dict[str, Any]:
-    """Everything that the audit page shows. Voters appear under their pseudonyms, never with texts or addresses."""
+    """Everything that the audit page shows. Voters appear under their pseudonyms, never with texts or addresses.
+
+    It recounts every vote, so an answer serves for some seconds, however many people ask.
+    """
+    now = time.monotonic()
+    if arena.audited is None or now - arena.audited[0] > _FRESH_S:
+        arena.audited = (now, _audit(arena))
+    return arena.audited[1]
+
+
+def _audit(arena: Arena) -> dict[str, Any]:
     with arena.database.read() as connection:
         known = registry.registered(connection)
         drawn: dict[int, int] = {}
         for side in (battles.c.left_id, battles.c.right_id):
-            for identity, n in connection.execute(select(side, func.count()).group_by(side)).tuples():
+            for identity, n in connection.execute(select(side, func.count()).group_by(side)):
                 drawn[identity] = drawn.get(identity, 0) + n
         failures = dict(
-            connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id))
-            .tuples()
-            .all()
+            connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id)).all()
         )
         seq, head = ledger.head(connection)
         excluded = connection.execute(select(voters).where(voters.c.excluded_at.is_not(None))).all()
         apart = connection.execute(
             select(votes.c.set_apart, func.count()).where(votes.c.set_apart.is_not(None)).group_by(votes.c.set_apart)
-        ).tuples().all()  # fmt: skip
+        ).all()  # fmt: skip
         taken_back = connection.execute(select(func.count()).select_from(undos)).scalar_one()
         active = connection.execute(
             select(voters.c.pseudonym, func.count().label("n")).join(votes, votes.c.voter_id == voters.c.id)

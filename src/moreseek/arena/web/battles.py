@@ -53,23 +53,15 @@ async def begin(request: Request) -> Response:
         raise RefusedError("no_such_category", 400, "There is no such category.")
     if arena.seats.locked():
         raise RefusedError("busy", 503, "Too many battles are running. Please try again in a minute.")
-    await arena.seats.acquire()
-    try:
-        battle = await run_in_threadpool(_write_down, request, arena, session, prompt, category)
-    except BaseException:
-        arena.seats.release()
-        raise
+    battle = await run_in_threadpool(_write_down, request, arena, session, prompt, category)
     headers = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_stream(arena, battle), headers=headers)
 
 
 async def _stream(arena: Arena, battle: Fight) -> AsyncIterator[str]:
-    try:
-        async with aclosing(fight(arena.database, arena.client, arena.settings, battle)) as events:
-            async for event in events:
-                yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n" if event else ": waiting\n\n"
-    finally:
-        arena.seats.release()
+    async with arena.seats, aclosing(fight(arena.database, arena.client, arena.settings, battle)) as events:
+        async for event in events:
+            yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n" if event else ": waiting\n\n"
 
 
 def _write_down(request: Request, arena: Arena, session: str, prompt: str, category: str) -> Fight:
