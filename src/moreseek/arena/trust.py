@@ -1,4 +1,4 @@
-"""Does somebody vote as people vote who read? Tests against what the other voters' fit predicts.
+"""Does somebody vote as people do who read? Tests against what the other voters' fit predicts.
 
 Every p-value is model-based: the null distribution is simulated from the fit without that voter, its uncertainty
 included. Rules that count votes a pair instead flag most honest voters where pairs are sparse.
@@ -16,14 +16,16 @@ ALPHA = 0.002
 """How often one look at an honest voter may flag it, over all tests together."""
 FEWEST = 20
 """Votes of a voter below which nothing is said."""
+_TESTS = ("likelihood", "coin", "side", "target")
 _DRAWS = 6000
+_KNOWN = 10  # votes of others from which a contestant is known well enough to judge who votes on it
 _MOST = 300  # the latest votes, which are what a look is about
 _TOO_FAST_S = 2.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A test that a voter failed."""
+    """The tests that a voter failed, by name, and the smallest p-value."""
 
     test: str
     p: float
@@ -32,15 +34,18 @@ class Finding:
 def p_values(votes: Votes, voter: str, seed: int = 0) -> dict[str, float]:
     """For each test how probable votes at least as odd are from somebody who votes as the others do.
 
-    ``likelihood``: Fisher's M = −2 Σ ln p_i, for those who click at random or against the rest; ``side``: for those who
-    prefer a place; ``target``: the contestant that does best or worst beyond its rating, for those who push one.
-    Nothing below FEWEST votes.
+    ``likelihood``: Fisher's M = −2 Σ ln p_i, for votes that are odd one by one; ``coin``: how little the decided votes
+    follow the ratings, for those who click at random or against the rest; ``side``: for those who prefer a place;
+    ``target``: the contestant that does best or worst beyond its rating, for those who push one. Nothing below FEWEST
+    votes on contestants that others know well enough.
     """
     own = votes.labels["voter"].codes == votes.labels["voter"].names.index(voter)
-    mine = votes.where(np.flatnonzero(own)[-_MOST:])
+    others = votes.where(~own)
+    met = np.bincount(others.a, minlength=len(votes.names)) + np.bincount(others.b, minlength=len(votes.names))
+    known = (met[votes.a] >= _KNOWN) & (met[votes.b] >= _KNOWN)
+    mine = votes.where(np.flatnonzero(own & known)[-_MOST:])
     if len(mine) < FEWEST:
         return {}
-    others = votes.where(~own)
     rng = np.random.default_rng(seed)
     theta, V, ties = _fit(others)
     chance = _chances(theta[None, :], V, ties, mine)[0]  # (n, 3) as predicted: left, right, tie
@@ -49,19 +54,17 @@ def p_values(votes: Votes, voter: str, seed: int = 0) -> dict[str, float]:
     rows = np.vstack([seen[None, :], drawn])
     return {
         "likelihood": _upper(_fisher(chance, rows)),
+        "coin": _upper(-_agreement(chance, rows)),
         "side": _upper(np.abs(_side(chance, rows))),
         "target": _upper(_target(chance, rows, mine)),
     }
 
 
 def suspicious(votes: Votes, voter: str, seed: int = 0) -> Finding | None:
-    """The test that a voter fails most clearly, Bonferroni over the tests; None for one that passes."""
-    found = p_values(votes, voter, seed)
-    if not found:
-        return None
-    test = min(found, key=lambda name: found[name])
-    p = min(1.0, found[test] * len(found))
-    return Finding(test, p) if p <= ALPHA else None
+    """The tests that a voter fails, Bonferroni over the tests, and the smallest p; None for one that passes."""
+    found = {test: min(1.0, p * len(_TESTS)) for test, p in p_values(votes, voter, seed).items()}
+    failed = [test for test, p in found.items() if p <= ALPHA]
+    return Finding(", ".join(failed), min(found.values())) if failed else None
 
 
 def too_fast(seconds: np.ndarray) -> Finding | None:
@@ -72,10 +75,10 @@ def too_fast(seconds: np.ndarray) -> Finding | None:
 
 
 def _fit(others: Votes) -> tuple[np.ndarray, np.ndarray, float]:
-    cells = count_cells(others)
-    ratings = from_cells(cells)
-    counted = cells.counts.sum(axis=0)
+    """Strengths and their covariance from decided votes, and the share of ties. (Half-win ties would flatten both.)"""
+    counted = np.bincount(others.outcome, minlength=4)
     ties = (counted[2:].sum() + 1) / (counted.sum() + 3)
+    ratings = from_cells(count_cells(others.where(others.outcome <= B_WINS)))
     return ratings.theta, ratings.covariance, float(ties)
 
 
@@ -104,6 +107,13 @@ def _fisher(chance: np.ndarray, rows: np.ndarray) -> np.ndarray:
     as_rare = (chance[:, None, :] <= chance[:, :, None] + 1e-12) * chance[:, None, :]
     score = -2 * np.log(as_rare.sum(axis=2))  # (n, 3)
     return score[np.arange(len(chance))[None, :], rows].sum(axis=1)
+
+
+def _agreement(chance: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """How much the decided votes follow the predicted log-odds, a decided vote, (R,). Ties are a matter of taste."""
+    gap = np.log(chance[:, 0] / chance[:, 1])  # (n,)
+    sign = np.where(rows == A_WINS, 1.0, np.where(rows == B_WINS, -1.0, 0.0))
+    return (sign @ gap) / np.maximum(np.abs(sign).sum(axis=1), 1.0)
 
 
 def _side(chance: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -95,6 +95,7 @@ def forget(where: str, voter: str | None, battle: str | None) -> None:
             elif battle is not None:
                 voters.forget_battle(connection, battle, time.time())
                 typer.echo(f"{battle}: its texts are erased.")
+        database.scrub()
         typer.echo("Votes and counts stay. Backups and the models' own logs are beyond this command.")
     finally:
         database.close()

@@ -64,11 +64,11 @@ def language_of(text: str) -> str:
     han, words = len(_HAN.findall(text)), _LATIN.findall(text)
     if _KANA_OR_HANGUL.search(text):
         return "other"
-    if han and 2 * han >= len(words):
+    if han and han >= len(words):
         return "zh"
     if not words:
         return "other"
     letters = sum(map(len, words))
     foreign = sum(1 for character in text if character.isalpha()) - letters
     known = sum(word.lower() in _ENGLISH for word in words)
-    return "en" if foreign * 10 <= letters and (known * 8 >= len(words)) else "other"
+    return "en" if foreign * 5 <= letters and known * 8 >= len(words) else "other"

@@ -49,6 +49,15 @@ class Database:
         message = f"{purpose}\0{value}".encode("utf-8", "surrogatepass")
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
 
+    def scrub(self) -> None:
+        """Overwrite what was deleted: SQLite leaves old texts in free pages. PostgreSQL's own vacuum does its part."""
+        if self.engine.dialect.name == "sqlite":
+            with self.engine.connect() as connection:
+                connection.commit()
+                raw: Any = connection.connection.driver_connection
+                raw.execute("VACUUM")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Give back every connection."""
         self.engine.dispose()

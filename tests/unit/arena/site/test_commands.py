@@ -1,0 +1,173 @@
+"""`moreseek arena serve, export, import, forget, leaderboard` as a person runs them, and kill -9 at a bad moment."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.unit.arena.site.endpoints import endpoint as run_endpoint
+from tests.unit.arena.site.running import Browser
+
+from moreseek.arena.store import counts
+from moreseek.arena.store.database import open_database
+from moreseek.arena.store.tables import votes
+
+SOURCE = Path(__file__).resolve().parents[4] / "src"
+COMMAND = [sys.executable, "-c", "from moreseek.cli import main; main()", "arena"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "160", "NO_COLOR": "1"}
+
+
+def run(*arguments, code=0):
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done
+
+
+class Serving:
+    """`moreseek arena serve` in a process of its own."""
+
+    def __init__(self, config):
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", "--config", str(config), "--port", "0"], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        )  # fmt: skip
+        line = self.process.stderr.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line + self.process.stderr.read()
+        self.url = found.group().rstrip("/")
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                httpx.get(self.url + "/health", trust_env=False)
+                return
+            except httpx.TransportError:
+                time.sleep(0.02)
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(20)
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def config(tmp_path):
+    with run_endpoint() as server:
+        path = tmp_path / "arena.toml"
+        path.write_text(
+            "[arena]\ncharacters_per_s = 1e6\nbattles_a_minute = 10000\nbattles_a_minute_per_address = 10000\n"
+            'rated_votes_a_day = 10000\ncategories = ["other", "maths"]\n'
+            + "".join(
+                f'[[contestant]]\nname = "{name}"\nclass = "base"\nurl = "{server.url}"\nmodel = "{name}"\ninternal = true\n'
+                for name in ("ok", "second", "xss")
+            ),
+            encoding="utf-8",
+        )
+        yield path
+
+
+def test_a_whole_arena_from_the_command_line(config, tmp_path):
+    serving = Serving(config)
+    try:
+        browser = Browser(serving.url)
+        cast = [browser.battle_and_vote(f"question {i}", category="maths") for i in range(6)]
+        assert all(answer.json()["vote"]["set_apart"] is None for answer in cast)
+        page = browser.http.get("/leaderboard.json").json()
+        assert page["votes"] == 6
+        database, out = tmp_path / "arena.sqlite", tmp_path / "ledger.jsonl"
+        assert json.loads(run("leaderboard", database, "--json").stdout) == page  # while it runs
+    finally:
+        serving.stop()
+    run("export", database, out)
+    assert json.loads(run("leaderboard", "--from-export", out, "--json").stdout) == page
+    assert json.loads(run("leaderboard", "--from-export", out, "--json", "--category", "other").stdout)["votes"] == 0
+    copy = tmp_path / "copy.sqlite"
+    run("import", out, copy)
+    assert json.loads(run("leaderboard", copy, "--json").stdout) == page
+    assert "overall: 6 votes" in run("leaderboard", copy).stdout
+    run("export", database, tmp_path / "pairs.jsonl", "--preferences")
+    pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {"prompt", "chosen", "rejected"} <= set(pairs[0])
+    voter = json.loads(out.read_text(encoding="utf-8").splitlines()[-1])["entry"]["voter"]
+    assert "6 battles" in run("forget", database, "--voter", voter).stdout
+    assert json.loads(run("leaderboard", database, "--json").stdout) == page
+    run("export", database, tmp_path / "pairs.jsonl", "--preferences")
+    assert (tmp_path / "pairs.jsonl").read_text(encoding="utf-8") == ""
+
+
+def test_mistakes_on_the_command_line_are_named(config, tmp_path):
+    assert "no such file" in run("serve", "--config", tmp_path / "none.toml", code=2).stderr
+    assert "name a file of votes" in run("leaderboard", code=2).stderr
+    assert "no such database" in run("export", tmp_path / "none.sqlite", tmp_path / "x", code=2).stderr
+    assert "either --voter or --battle" in run("forget", tmp_path / "none.sqlite", code=2).stderr
+    open_database(str(tmp_path / "empty.sqlite"), create=True).close()
+    assert "no board 'overal'" in run("leaderboard", tmp_path / "empty.sqlite", "--board", "overal", code=2).stderr
+    assert "--style" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).stderr
+    assert json.loads(run("leaderboard", tmp_path / "empty.sqlite", "--json").stdout)["rows"] == []
+
+
+def test_a_taken_port_is_named(config):
+    serving = Serving(config)
+    try:
+        port = serving.url.rpartition(":")[2]
+        assert "Choose another --port" in run("serve", "--config", config, "--port", port, code=2).stderr
+    finally:
+        serving.stop()
+
+
+def kill_while_voting(config, wait_s):
+    """Votes as fast as one can until the server is killed; the battles of votes that were acknowledged, and all."""
+    serving = Serving(config)
+    browser = Browser(serving.url)
+    battles = [browser.battle(f"{time.time()} {i}").id for i in range(12)]
+    threading.Timer(wait_s, serving.stop, [signal.SIGKILL]).start()
+    acknowledged = []
+    for battle in battles * 1000:
+        try:
+            if browser.vote(battle).status_code == 200:
+                acknowledged.append(battle)
+        except httpx.TransportError:
+            break
+    serving.process.wait(20)
+    return set(acknowledged), battles
+
+
+def check_after_kill(config, acknowledged, battles):
+    database = open_database(str(config.parent / "arena.sqlite"))
+    with database.read() as connection:
+        there = [row.battle_id for row in connection.execute(votes.select())]
+        assert counts.kept(connection) == counts.recount(connection)
+    database.close()
+    assert len(there) == len(set(there))
+    assert acknowledged <= set(there)
+    return [battle for battle in battles if battle not in there]
+
+
+def test_kill_during_votes_leaves_each_once_or_not_at_all(config):
+    acknowledged, battles = kill_while_voting(config, 0.05)
+    check_after_kill(config, acknowledged, battles)
+    serving = Serving(config)  # it starts again as if nothing had been
+    try:
+        assert Browser(serving.url).battle_and_vote("afterwards").status_code == 200
+    finally:
+        serving.stop()
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_and_double_nothing(config):
+    rng = random.Random(0)
+    acknowledged, battles = set(), []
+    for _ in range(20):
+        more, begun = kill_while_voting(config, rng.uniform(0.0, 0.3))
+        acknowledged |= more
+        battles += begun
+        check_after_kill(config, acknowledged, battles)
+    assert len(acknowledged) > 20
