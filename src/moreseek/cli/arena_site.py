@@ -32,7 +32,12 @@ def serve(config: Path, host: str, port: int) -> None:
     # The arena reads forwarding headers itself, and only from proxies that arena.toml names.
     server = uvicorn.Server(
         uvicorn.Config(
-            build_app(arena), log_level="warning", proxy_headers=False, server_header=False, access_log=False
+            build_app(arena),
+            log_level="warning",
+            proxy_headers=False,
+            timeout_graceful_shutdown=10,
+            server_header=False,
+            access_log=False,
         )
     )
     server.run(sockets=[sock])
@@ -40,7 +45,8 @@ def serve(config: Path, host: str, port: int) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once only where the socket says that it is TCP; 40 ms a call hang on it.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))

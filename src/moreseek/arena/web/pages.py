@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.web.arena import Arena
 from moreseek.arena.web.audit import audit_of
-from moreseek.arena.web.safety import COOKIE, new_session, session_of, token_for
+from moreseek.arena.web.safety import COOKIE, is_https, new_session, session_of, token_for
 from moreseek.arena.web.words import FOR_SCRIPTS, WORDS, language_for
 
 _YEAR_S = 365 * 24 * 3600
@@ -61,7 +61,7 @@ async def battle(request: Request) -> Response:
         request, "battle.html.jinja", token=token_for(arena.database, session), house=house,
         words=json.dumps({key: WORDS[language][key] for key in FOR_SCRIPTS}, ensure_ascii=False),
     )  # fmt: skip
-    secure = request.url.scheme == "https"
+    secure = is_https(request, house.trusted_proxies)
     response.set_cookie(COOKIE, session, max_age=_YEAR_S, httponly=True, samesite="strict", secure=secure)
     return response
 

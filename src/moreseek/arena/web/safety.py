@@ -95,6 +95,15 @@ def address_of(request: Request, proxies: Sequence[str]) -> str:
     return str(found)
 
 
+def is_https(request: Request, proxies: Sequence[str]) -> bool:
+    """Whether the browser speaks HTTPS: to this server, or to a proxy that the house named."""
+    if request.url.scheme == "https":
+        return True
+    trusted = [ipaddress.ip_network(one, strict=False) for one in proxies]
+    peer = request.client.host if request.client else ""
+    return _inside(peer, trusted) and request.headers.get("x-forwarded-proto") == "https"
+
+
 def _inside(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
     try:
         found = ipaddress.ip_address(address)

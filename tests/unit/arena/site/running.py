@@ -78,7 +78,8 @@ class Seen:
 def running(settings):
     """The arena behind a port of its own."""
     arena = open_arena(settings)
-    sock = socket.create_server(("127.0.0.1", 0))
+    sock = socket.socket(proto=socket.IPPROTO_TCP)  # so that asyncio sets TCP_NODELAY
+    sock.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(build_app(arena), log_level="error", proxy_headers=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()

@@ -19,18 +19,26 @@ from tests.unit.arena.site.running import Browser
 from moreseek.arena.store import counts
 from moreseek.arena.store.database import open_database
 from moreseek.arena.store.tables import votes
+from moreseek.cli import main
 
 SOURCE = Path(__file__).resolve().parents[4] / "src"
 COMMAND = [sys.executable, "-c", "from moreseek.cli import main; main()", "arena"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "160", "NO_COLOR": "1"}
 
 
-def run(*arguments, code=0):
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A command in this process: what it printed, after its exit code was checked."""
+
+    def command(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["moreseek", "arena", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        assert (end.value.code or 0) == code, printed.err
+        return printed
+
+    return command
 
 
 class Serving:
@@ -38,7 +46,8 @@ class Serving:
 
     def __init__(self, config):
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", "--config", str(config), "--port", "0"], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+            [*COMMAND, "serve", "--config", str(config), "--port", "0"],
+            env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         line = self.process.stderr.readline()
         found = re.search(r"http://\S+", line)
@@ -66,7 +75,8 @@ def config(tmp_path):
             "[arena]\ncharacters_per_s = 1e6\nbattles_a_minute = 10000\nbattles_a_minute_per_address = 10000\n"
             'rated_votes_a_day = 10000\ncategories = ["other", "maths"]\n'
             + "".join(
-                f'[[contestant]]\nname = "{name}"\nclass = "base"\nurl = "{server.url}"\nmodel = "{name}"\ninternal = true\n'
+                f'[[contestant]]\nname = "{name}"\nmodel = "{name}"\nclass = "base"\n'
+                f'url = "{server.url}"\ninternal = true\n'
                 for name in ("ok", "second", "xss")
             ),
             encoding="utf-8",
@@ -74,7 +84,7 @@ def config(tmp_path):
         yield path
 
 
-def test_a_whole_arena_from_the_command_line(config, tmp_path):
+def test_a_whole_arena_from_the_command_line(config, tmp_path, run):
     serving = Serving(config)
     try:
         browser = Browser(serving.url)
@@ -83,42 +93,42 @@ def test_a_whole_arena_from_the_command_line(config, tmp_path):
         page = browser.http.get("/leaderboard.json").json()
         assert page["votes"] == 6
         database, out = tmp_path / "arena.sqlite", tmp_path / "ledger.jsonl"
-        assert json.loads(run("leaderboard", database, "--json").stdout) == page  # while it runs
+        assert json.loads(run("leaderboard", database, "--json").out) == page  # while it runs
     finally:
         serving.stop()
     run("export", database, out)
-    assert json.loads(run("leaderboard", "--from-export", out, "--json").stdout) == page
-    assert json.loads(run("leaderboard", "--from-export", out, "--json", "--category", "other").stdout)["votes"] == 0
+    assert json.loads(run("leaderboard", "--from-export", out, "--json").out) == page
+    assert json.loads(run("leaderboard", "--from-export", out, "--json", "--category", "other").out)["votes"] == 0
     copy = tmp_path / "copy.sqlite"
     run("import", out, copy)
-    assert json.loads(run("leaderboard", copy, "--json").stdout) == page
-    assert "overall: 6 votes" in run("leaderboard", copy).stdout
+    assert json.loads(run("leaderboard", copy, "--json").out) == page
+    assert "overall: 6 votes" in run("leaderboard", copy).out
     run("export", database, tmp_path / "pairs.jsonl", "--preferences")
     pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {"prompt", "chosen", "rejected"} <= set(pairs[0])
     voter = json.loads(out.read_text(encoding="utf-8").splitlines()[-1])["entry"]["voter"]
-    assert "6 battles" in run("forget", database, "--voter", voter).stdout
-    assert json.loads(run("leaderboard", database, "--json").stdout) == page
+    assert "6 battles" in run("forget", database, "--voter", voter).out
+    assert json.loads(run("leaderboard", database, "--json").out) == page
     run("export", database, tmp_path / "pairs.jsonl", "--preferences")
     assert (tmp_path / "pairs.jsonl").read_text(encoding="utf-8") == ""
 
 
-def test_mistakes_on_the_command_line_are_named(config, tmp_path):
-    assert "no such file" in run("serve", "--config", tmp_path / "none.toml", code=2).stderr
-    assert "name a file of votes" in run("leaderboard", code=2).stderr
-    assert "no such database" in run("export", tmp_path / "none.sqlite", tmp_path / "x", code=2).stderr
-    assert "either --voter or --battle" in run("forget", tmp_path / "none.sqlite", code=2).stderr
+def test_mistakes_on_the_command_line_are_named(tmp_path, run):
+    assert "no such file" in run("serve", "--config", tmp_path / "none.toml", code=2).err
+    assert "name a file of votes" in run("leaderboard", code=2).err
+    assert "no such database" in run("export", tmp_path / "none.sqlite", tmp_path / "x", code=2).err
+    assert "either --voter or --battle" in run("forget", tmp_path / "none.sqlite", code=2).err
     open_database(str(tmp_path / "empty.sqlite"), create=True).close()
-    assert "no board 'overal'" in run("leaderboard", tmp_path / "empty.sqlite", "--board", "overal", code=2).stderr
-    assert "--style" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).stderr
-    assert json.loads(run("leaderboard", tmp_path / "empty.sqlite", "--json").stdout)["rows"] == []
+    assert "no board 'overal'" in run("leaderboard", tmp_path / "empty.sqlite", "--board", "overal", code=2).err
+    assert "--style" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).err
+    assert json.loads(run("leaderboard", tmp_path / "empty.sqlite", "--json").out)["rows"] == []
 
 
-def test_a_taken_port_is_named(config):
+def test_a_taken_port_is_named(config, run):
     serving = Serving(config)
     try:
         port = serving.url.rpartition(":")[2]
-        assert "Choose another --port" in run("serve", "--config", config, "--port", port, code=2).stderr
+        assert "Choose another --port" in run("serve", "--config", config, "--port", port, code=2).err
     finally:
         serving.stop()
 

@@ -51,6 +51,14 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(arena):
     assert "samesite=strict" in cookie
 
 
+def test_the_cookie_is_for_https_alone_where_a_trusted_proxy_says_so(arena):
+    behind = {"x-forwarded-proto": "https"}
+    trusting = arena(trusted_proxies=["127.0.0.1"]).browser()
+    assert "secure" in trusting.http.get("/", headers=behind).headers["set-cookie"].lower()
+    assert "secure" not in trusting.http.get("/").headers["set-cookie"].lower()
+    assert "secure" not in arena().browser().http.get("/", headers=behind).headers["set-cookie"].lower()
+
+
 def test_every_answer_carries_the_headers_of_safety(arena):
     browser = arena().browser()
     for path in ("/", "/leaderboard", "/audit", "/leaderboard.json", "/static/battle.js", "/nothing"):
@@ -66,6 +74,7 @@ def test_the_pages_hold_no_inline_script_or_style(arena):
     for path in ("/", "/leaderboard", "/audit", "/?lang=zh", "/leaderboard?lang=zh", "/audit?lang=zh"):
         page = browser.http.get(path).text
         assert not re.search(r"<script(?![^>]*src=)|<style| style=|<[^>]+ on\w+=|javascript:|<img", page), path
+        assert "object at 0x" not in page, path
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
 
 

@@ -6,10 +6,7 @@ const get = (id) => document.getElementById(id);
 const form = get("ask");
 const words = JSON.parse(form.dataset.words);
 const PRIVATE = /[\w.+-]+@[\w-]+\.\w{2,}|(?<!\d)(?:\+\d{1,3}[ -]?)?(?:\d[ -]?){10,14}(?!\d)|\b(?:sk|pk|ghp|xox[bp])[-_][\w-]{16,}/;
-const KEYS = {
-  1: "model_a", 2: "model_b", 3: "tie", 4: "both_bad",
-  ArrowLeft: "model_a", ArrowRight: "model_b", ArrowUp: "tie", ArrowDown: "both_bad",
-};
+const KEYS = { 1: "model_a", 2: "model_b", 3: "tie", 4: "both_bad" }; // no arrows: people scroll with them
 let battle = null;
 let phase = "ask"; // then: answering, vote, voting, done
 let warned = "";
