@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path
 
 import pytest
+from tests.unit.arena.site.endpoints import endpoint
+from tests.unit.arena.site.running import Browser
 
 ROOT = Path(__file__).resolve().parents[2]
 VOTES = "left,right,winner,worker,prompt\n" + "x,y,left,w1,p1\ny,x,tie,w2,p2\ny,z,right,w3,p3\nz,x,left,w4,p4\n" * 20
@@ -17,7 +19,7 @@ import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {absent!r}:
-            raise ImportError(f"{{name}} does not come with moreseek[arena]")
+            raise ModuleNotFoundError(f"{{name}} does not come with moreseek[arena]")
 sys.meta_path.insert(0, Absent())
 sys.argv = {arguments!r}
 from moreseek.cli import main
@@ -76,6 +78,30 @@ def test_the_leaderboard_and_its_picture_need_nothing_else(absent, tmp_path):
     assert done.returncode == 0, done.stderr
     assert [row["name"] for row in json.loads(done.stdout)["rows"]] == ["z", "x", "y"]
     assert picture.is_file()
+
+
+def test_serving_a_battle_and_its_vote_need_nothing_else(absent, tmp_path):
+    with endpoint() as server:
+        config = tmp_path / "arena.toml"
+        one = f'url = "{server.url}"\ninternal = true\nclass = "base"\n'
+        config.write_text(
+            f'[[contestant]]\nname = "x"\nmodel = "ok"\n{one}[[contestant]]\nname = "y"\nmodel = "second"\n{one}',
+            encoding="utf-8",
+        )
+        arguments = ["moreseek", "arena", "serve", "--config", str(config), "--port", "0"]
+        code = RUN.format(absent=set(absent), arguments=arguments)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "src")}, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            found = re.search(r"http://[^/ ]+", line := process.stderr.readline())
+            assert found, line + process.stderr.read()
+            browser = Browser(found.group())
+            assert browser.battle_and_vote().status_code == 200
+            assert browser.http.get("/leaderboard.json").json()["votes"] == 1
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
 
 
 def test_the_comparison_needs_nothing_else(absent, tmp_path):

@@ -64,9 +64,9 @@ def test_draws_follow_the_chances_and_sides_are_even():
     counts = np.zeros((5, 5, 4))
     counts[0, 1] = (5, 5, 0, 0)
     expected, rng = chance_of(counts), random.Random(1)
-    draws = [draw(PEOPLE, counts, 0.2, 0.0, rng) for _ in range(20_000)]
+    draws = [draw(PEOPLE, counts, 0.2, 0.0, rng) for _ in range(8_000)]
     for pair, chance in expected.items():
         seen = [one for one in draws if {one.left.place, one.right.place} == set(pair)]
-        assert len(seen) / len(draws) == pytest.approx(chance, abs=0.012)
+        assert len(seen) / len(draws) == pytest.approx(chance, abs=0.02)
         assert {one.probability for one in seen} == {chance}
-    assert sum(one.left.place < one.right.place for one in draws) / len(draws) == pytest.approx(0.5, abs=0.015)
+    assert sum(one.left.place < one.right.place for one in draws) / len(draws) == pytest.approx(0.5, abs=0.02)

@@ -22,14 +22,14 @@ class Contestant(Settings):
     url: str = Field(description="the endpoint up to and with /v1")
     model: str = Field(description="what the endpoint calls it")
     kind: Literal["base", "reasoning"] = Field(alias="class", description="battles are within a class by default")
-    family: str = Field("", description="variants of one family are shown together; default: the name")
+    family: str = Field("", description="shown in the registry and after the vote; default: the name")
     api_key_env: str = Field("", description="the environment variable that holds the key")
     internal: bool = Field(False, description="allow a URL that points at this machine or a private network")
     quota: int | None = Field(None, ge=1, description="most votes; declared before the first one")
-    temperature: float | None = Field(None, ge=0, le=2)
+    temperature: float | None = Field(None, ge=0, le=2, description="none given: the endpoint's own")
     max_tokens: int | None = Field(None, ge=1, description="longest completion, thinking included")
-    system: str = Field("", description="system prompt")
-    opens_thinking: bool = Field(False, description="its template opens <think>, so that the text starts inside it")
+    system: str = Field("", description="system prompt; the registry publishes it")
+    opens_thinking: bool = Field(False, description="its template opens `<think>`, so that its text starts inside")
     price_in: float | None = Field(None, ge=0, description="USD for a million prompt tokens")
     price_out: float | None = Field(None, ge=0, description="USD for a million completion tokens")
     withdrawn: str = Field("", description="the reason; the row stays, and no battle is drawn any more")
@@ -74,9 +74,11 @@ class Contestant(Settings):
 class House(Settings):
     """The rules of the house."""
 
-    title: str = Field("Arena", max_length=80)
+    title: str = Field("Arena", max_length=80, description="on every page")
     database: str = Field("arena.sqlite", description="a file beside arena.toml, or a postgresql:// URL")
-    categories: tuple[str, ...] = Field(("other",), description="a voter picks one; the first is the default")
+    categories: tuple[str, ...] = Field(
+        ("other",), description="a voter picks one, the first by default; none given: other"
+    )
     suggestions: tuple[str, ...] = Field((), description="questions to start from")
     across_classes: float = Field(0.0, ge=0, le=1, description="share of battles between a base and a reasoning model")
     floor: float = Field(
@@ -90,10 +92,10 @@ class House(Settings):
     answer_timeout_s: float = Field(180, gt=0, description="longest time for an answer")
     silence_s: float = Field(60, gt=0, description="longest time without a byte from a contestant")
     pause_s: float = Field(60, gt=0, description="how long a contestant rests after a failure; doubles up to an hour")
-    max_prompt_characters: int = Field(8000, ge=1)
+    max_prompt_characters: int = Field(8000, ge=1, description="longest question")
     max_answer_characters: int = Field(60_000, ge=1, description="thinking included; a longer one is a failure")
     battles_a_minute: int = Field(6, ge=1, description="of one voter")
-    battles_a_minute_per_address: int = Field(30, ge=1)
+    battles_a_minute_per_address: int = Field(30, ge=1, description="of all voters behind one address")
     battles_at_once: int = Field(32, ge=1, description="in one server process")
     trusted_proxies: tuple[str, ...] = Field((), description="addresses whose X-Forwarded-For is believed")
 

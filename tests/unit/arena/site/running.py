@@ -43,8 +43,8 @@ class Browser:
     """A person: cookies, the page's token, and everything that was received."""
 
     def __init__(self, url, **options):
-        self.http = httpx.Client(base_url=url, timeout=20, trust_env=False, **options)
-        page = self.http.get("/")
+        self.http = httpx.Client(base_url=url, timeout=20, trust_env=False, verify=False, **options)  # plain HTTP
+        page = _patiently(lambda: self.http.get("/"))
         self.page = page.text
         self.token = re.search(r'data-token="([0-9a-f]+)"', page.text).group(1)
 
@@ -62,6 +62,16 @@ class Browser:
 
     def battle_and_vote(self, prompt="What is 2 + 2?", outcome="model_a", **body):
         return self.vote(self.battle(prompt, **body).id, outcome)
+
+
+def _patiently(call):
+    """A server that says where it is may still need a moment until it listens."""
+    for _ in range(500):
+        try:
+            return call()
+        except httpx.ConnectError:
+            time.sleep(0.02)
+    return call()
 
 
 class Seen:

@@ -53,13 +53,6 @@ class Serving:
         found = re.search(r"http://\S+", line)
         assert found, line + self.process.stderr.read()
         self.url = found.group().rstrip("/")
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            try:
-                httpx.get(self.url + "/health", trust_env=False)
-                return
-            except httpx.TransportError:
-                time.sleep(0.02)
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)

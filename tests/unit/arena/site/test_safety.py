@@ -12,6 +12,7 @@ from tests.unit.arena.site.endpoints import XSS
 from moreseek.arena.live.markup import to_html
 from moreseek.arena.store import database as opened
 from moreseek.arena.web.safety import address_of
+from moreseek.arena.web.words import WORDS
 
 
 def code(response):
@@ -66,6 +67,10 @@ def test_every_answer_carries_the_headers_of_safety(arena):
         assert "default-src 'none'; script-src 'self'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_both_languages_say_everything():
+    assert set(WORDS["en"]) == set(WORDS["zh"])
 
 
 def test_the_pages_hold_no_inline_script_or_style(arena):
