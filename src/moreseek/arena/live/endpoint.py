@@ -73,18 +73,32 @@ class Reply:
         return (self.thinking + inside).strip("\n")
 
 
-def new_client() -> httpx.AsyncClient:
-    """The one client of a server; redirects are not followed, since they could lead inside."""
-    return httpx.AsyncClient(follow_redirects=False, limits=httpx.Limits(max_connections=256))
+class Clients:
+    """The HTTP clients of a server. Redirects are not followed, since they could lead inside."""
+
+    def __init__(self) -> None:
+        limits = httpx.Limits(max_connections=256)
+        self._outside = httpx.AsyncClient(follow_redirects=False, limits=limits)
+        # A proxy for the world outside has no business in front of an endpoint inside.
+        self._inside = httpx.AsyncClient(follow_redirects=False, limits=limits, trust_env=False)
+
+    def to(self, contestant: Contestant) -> httpx.AsyncClient:
+        """The client for a contestant."""
+        return self._inside if contestant.internal else self._outside
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._outside.aclose()
+        await self._inside.aclose()
 
 
 async def ask(
-    client: httpx.AsyncClient, contestant: Contestant, messages: list[dict[str, str]], house: House, reply: Reply
+    clients: Clients, contestant: Contestant, messages: list[dict[str, str]], house: House, reply: Reply
 ) -> None:
     """Fill ``reply`` until the answer ends. Raises ContestantError; nothing of the endpoint's words gets further."""
     try:
         async with asyncio.timeout(house.answer_timeout_s):
-            await _ask(client, contestant, messages, house, reply)
+            await _ask(clients.to(contestant), contestant, messages, house, reply)
     except TimeoutError:
         raise ContestantError(f"no whole answer within {house.answer_timeout_s:g} s") from None
     except httpx.TimeoutException:

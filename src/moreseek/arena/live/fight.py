@@ -8,10 +8,9 @@ from random import SystemRandom
 from typing import Any
 
 import anyio
-import httpx
 from starlette.concurrency import run_in_threadpool
 
-from moreseek.arena.live.endpoint import ContestantError, Reply, ask
+from moreseek.arena.live.endpoint import Clients, ContestantError, Reply, ask
 from moreseek.arena.live.identity import leak
 from moreseek.arena.live.markup import to_html
 from moreseek.arena.live.pacing import in_step
@@ -54,7 +53,7 @@ def choose(database: Database, settings: ArenaSettings, now: float) -> Draw | No
 
 
 async def fight(
-    database: Database, client: httpx.AsyncClient, settings: ArenaSettings, battle: Fight
+    database: Database, clients: Clients, settings: ArenaSettings, battle: Fight
 ) -> AsyncGenerator[Event, None]:
     """The events that a browser gets. Nothing in them depends on who answers, only on what is answered.
 
@@ -65,24 +64,27 @@ async def fight(
     replies = Reply(sides[0].opens_thinking), Reply(sides[1].opens_thinking)
     messages = [{"role": "user", "content": battle.prompt}]
     tasks = [
-        asyncio.create_task(ask(client, side, messages, settings.arena, reply))
+        asyncio.create_task(ask(clients, side, messages, settings.arena, reply))
         for side, reply in zip(sides, replies, strict=True)
     ]
     settled = False
     try:
         yield {"battle": battle.id}
+        failed = None
         async for parts in in_step(replies, settings.arena.characters_per_s, battle.draw.across):
-            failed = _failure(tasks)
-            if failed is not None:
-                settled = True
-                await run_in_threadpool(_failed, database, settings, battle, *failed)
-                yield {"error": _SORRY}
-                return
+            if failed := _failure(tasks):
+                break
             yield {"a": parts[0], "b": parts[1]} if parts else {}
-        await asyncio.gather(*tasks)  # both have ended; this raises what a task died of, if it did
+        else:
+            await asyncio.wait(tasks)
+            failed = _failure(tasks)
         settled = True
-        await run_in_threadpool(_write_down, database, settings, battle, sides, replies)
-        yield {"end": [to_html(reply.text) for reply in replies]}
+        if failed:
+            await run_in_threadpool(_failed, database, settings, battle, *failed)
+            yield {"error": _SORRY}
+        else:
+            await run_in_threadpool(_write_down, database, settings, battle, sides, replies)
+            yield {"end": [to_html(reply.text) for reply in replies]}
     finally:
         for task in tasks:
             task.cancel()

@@ -88,6 +88,7 @@ class House(Settings):
     undo_s: float = Field(60, ge=0, description="how long a vote can be taken back")
     min_votes: int = Field(30, ge=1, description="votes before a contestant gets a rank")
     rated_votes_a_day: int = Field(100, ge=1, description="of one voter; later ones are kept apart")
+    rated_votes_a_day_per_address: int = Field(300, ge=1, description="new cookies do not help")
     characters_per_s: float = Field(300, gt=0, description="how fast both answers are shown")
     answer_timeout_s: float = Field(180, gt=0, description="longest time for an answer")
     silence_s: float = Field(60, gt=0, description="longest time without a byte from a contestant")

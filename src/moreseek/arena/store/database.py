@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +29,15 @@ class Database:
     """An open database, and the secret under which cookies, addresses and questions are hashed."""
 
     engine: Engine
-    secret: bytes
+    secret: bytes | None = None  # only what begins battles needs it
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment."""
-        with self.engine.connect() as connection:
+        engine = self.engine
+        if engine.dialect.name == "postgresql":  # by itself it would show each statement another moment
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -46,6 +50,8 @@ class Database:
 
     def keyed(self, purpose: str, value: str) -> str:
         """A hash that nobody without the secret can try values against."""
+        if self.secret is None:
+            raise ValueError("this database was opened without its secret")
         message = f"{purpose}\0{value}".encode("utf-8", "surrogatepass")
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
 
@@ -55,19 +61,29 @@ class Database:
             with self.engine.connect() as connection:
                 connection.commit()
                 raw: Any = connection.connection.driver_connection
-                raw.execute("VACUUM")
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                try:
+                    raw.execute("VACUUM")
+                    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                except sqlite3.OperationalError as error:
+                    raise FaultError(
+                        f"the texts are erased, but the file could not be rewritten without them ({error}). Run the "
+                        "same command again when the server is idle."
+                    ) from error
 
     def close(self) -> None:
         """Give back every connection."""
         self.engine.dispose()
 
 
-def open_database(where: str, *, create: bool = False) -> Database:
+def open_database(where: str, *, create: bool = False, with_secret: bool = False) -> Database:
     """Open a file of SQLite or a ``postgresql://`` URL and bring its tables up to date.
+
+    ``with_secret``: also find, or make, the secret under which cookies and addresses are hashed.
 
     Raises InputError where there is no arena (unless ``create``), or the file is something else.
     """
+    from alembic.util import CommandError
+
     url = address(where)
     path = Path(where) if url.startswith("sqlite") else None
     if path is not None and not create and not path.is_file():
@@ -80,13 +96,16 @@ def open_database(where: str, *, create: bool = False) -> Database:
             if not create and not connection.dialect.has_table(connection, "ledger"):
                 raise InputError(f"{shown(where)}: a database, but not an arena's.")
             migrate(connection)
+    except CommandError as error:
+        engine.dispose()
+        raise InputError(f"{shown(where)}: made by a newer moreseek ({error}). Update this one.") from error
     except OperationalError as error:
         engine.dispose()
         raise FaultError(f"{shown(where)}: cannot be opened ({error.orig}).") from error
     except DatabaseError as error:
         engine.dispose()
         raise InputError(f"{shown(where)}: not a database of an arena ({error.orig}).") from error
-    return Database(engine, _secret(path))
+    return Database(engine, _secret(path) if with_secret else None)
 
 
 def address(where: str) -> str:

@@ -31,6 +31,7 @@ class Rules:
     window_s: float
     undo_s: float
     rated_a_day: int
+    rated_a_day_per_address: int
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,18 @@ def _set_apart(connection: Connection, voter: Voter, battle: Any, rules: Rules, 
     today = (
         select(func.count())
         .select_from(votes)
+        .join(battles, battles.c.id == votes.c.battle_id)
         .outerjoin(undos, undos.c.vote_id == votes.c.id)
-        .where(votes.c.voter_id == voter.id, votes.c.at > now - DAY_S)
-        .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None))
+        .where(votes.c.at > now - DAY_S, votes.c.set_apart.is_(None), undos.c.vote_id.is_(None))
     )
-    if connection.execute(today).scalar_one() >= rules.rated_a_day:
+    own = today.where(votes.c.voter_id == voter.id)
+    if connection.execute(own).scalar_one() >= rules.rated_a_day:
         return "cap"
-    same = today.join(battles, battles.c.id == votes.c.battle_id).where(battles.c.prompt_key == battle.prompt_key)
+    # A battle begins before its vote, and at most so long before.
+    nearby = today.where(battles.c.address_key == battle.address_key, battles.c.at > now - DAY_S - rules.window_s)
+    if connection.execute(nearby).scalar_one() >= rules.rated_a_day_per_address:
+        return "cap"
+    same = own.where(battles.c.prompt_key == battle.prompt_key)
     return "repeat" if connection.execute(same).scalar_one() else None
 
 

@@ -27,7 +27,7 @@ def build_app(arena: Arena) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await arena.client.aclose()
+        await arena.clients.aclose()
         arena.database.close()
 
     app = Starlette(

@@ -5,10 +5,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from moreseek.arena.live.boards import LiveBoards
-from moreseek.arena.live.endpoint import new_client
+from moreseek.arena.live.endpoint import Clients
 from moreseek.arena.live.settings import ArenaSettings
 from moreseek.arena.store import registry
 from moreseek.arena.store.database import Database, open_database
@@ -24,7 +22,7 @@ class Arena:
     database: Database
     boards: LiveBoards
     rules: Rules
-    client: httpx.AsyncClient = field(default_factory=new_client)
+    clients: Clients = field(default_factory=Clients)
     seats: asyncio.Semaphore = field(init=False)
     audited: tuple[float, dict[str, Any]] | None = None
 
@@ -35,7 +33,7 @@ class Arena:
 def open_arena(settings: ArenaSettings) -> Arena:
     """Open the database, migrate it, and enter the contestants. Raises InputError where the registry refuses one."""
     house = settings.arena
-    database = open_database(house.database, create=True)
+    database = open_database(house.database, create=True, with_secret=True)
     entries = [
         Entry(one.name, one.kind, one.family or one.name, one.model, one.quota, dict(one.shaping), one.withdrawn)
         for one in settings.contestant
@@ -46,5 +44,5 @@ def open_arena(settings: ArenaSettings) -> Arena:
     except BaseException:
         database.close()
         raise
-    rules = Rules(house.vote_window_s, house.undo_s, house.rated_votes_a_day)
+    rules = Rules(house.vote_window_s, house.undo_s, house.rated_votes_a_day, house.rated_votes_a_day_per_address)
     return Arena(settings, database, LiveBoards(database, house.min_votes), rules)

@@ -23,6 +23,7 @@ from moreseek.arena.web.safety import address_of, is_forged, session_of
 
 _LONGEST_BODY = 256 * 1024
 _MINUTE_S = 60.0
+_PING_S = 5.0  # often enough for proxies that close silent connections
 
 
 class _Question(BaseModel):
@@ -59,9 +60,16 @@ async def begin(request: Request) -> Response:
 
 
 async def _stream(arena: Arena, battle: Fight) -> AsyncIterator[str]:
-    async with arena.seats, aclosing(fight(arena.database, arena.client, arena.settings, battle)) as events:
+    async with arena.seats, aclosing(fight(arena.database, arena.clients, arena.settings, battle)) as events:
+        sent = time.monotonic()
         async for event in events:
-            yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n" if event else ": waiting\n\n"
+            if event:
+                yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
+            elif time.monotonic() - sent > _PING_S:
+                yield ": waiting\n\n"
+            else:
+                continue
+            sent = time.monotonic()
 
 
 def _write_down(request: Request, arena: Arena, session: str, prompt: str, category: str) -> Fight:

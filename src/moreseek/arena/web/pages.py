@@ -70,19 +70,21 @@ def _chosen(request: Request) -> tuple[str, str]:
     return request.query_params.get("board", "overall"), request.query_params.get("category", "")
 
 
-def _board(arena: Arena, board: str, category: str) -> dict[str, Any]:
-    if category not in ("", *arena.settings.arena.categories):
-        category = "\0"  # an unknown category has no votes; whatever a stranger types is not kept in memory
-    return arena.boards.board(board, category)
+def _is_board(arena: Arena, board: str, category: str) -> bool:
+    return board in BOARDS and category in ("", *arena.settings.arena.categories)
+
+
+def _known_boards(arena: Arena) -> str:
+    return f"Boards: {', '.join(BOARDS)}. Categories: {', '.join(arena.settings.arena.categories)}."
 
 
 async def leaderboard(request: Request) -> Response:
     """GET /leaderboard: a board for people."""
     arena: Arena = request.app.state.arena
     board, category = _chosen(request)
-    if board not in BOARDS or category not in ("", *arena.settings.arena.categories):
+    if not _is_board(arena, board, category):
         return RedirectResponse("leaderboard", 303)
-    found = await run_in_threadpool(_board, arena, board, category)
+    found = await run_in_threadpool(arena.boards.board, board, category)
     known = await run_in_threadpool(arena.boards.contestants)
     rated = {row["name"] for row in found["rows"]}
     waiting = [
@@ -117,18 +119,18 @@ async def leaderboard_json(request: Request) -> Response:
     """GET /leaderboard.json."""
     arena: Arena = request.app.state.arena
     board, category = _chosen(request)
-    if board not in BOARDS:
-        return JSONResponse({"error": {"code": "no_such_board", "message": f"Boards: {', '.join(BOARDS)}."}}, 404)
-    return JSONResponse(await run_in_threadpool(_board, arena, board, category))
+    if not _is_board(arena, board, category):
+        return JSONResponse({"error": {"code": "no_such_board", "message": _known_boards(arena)}}, 404)
+    return JSONResponse(await run_in_threadpool(arena.boards.board, board, category))
 
 
 async def leaderboard_csv(request: Request) -> Response:
     """GET /leaderboard.csv."""
     arena: Arena = request.app.state.arena
     board, category = _chosen(request)
-    if board not in BOARDS:
-        return Response(f"Boards: {', '.join(BOARDS)}.\n", 404)
-    found = await run_in_threadpool(_board, arena, board, category)
+    if not _is_board(arena, board, category):
+        return Response(_known_boards(arena) + "\n", 404, media_type="text/plain")
+    found = await run_in_threadpool(arena.boards.board, board, category)
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()

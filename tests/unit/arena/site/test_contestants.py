@@ -160,3 +160,10 @@ def test_every_contestant_is_asked_the_same(endpoint, arena):
     assert {first.pop("model"), second.pop("model")} == {"ok", "second"}
     assert json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
     assert first["messages"] == [{"role": "user", "content": "What is 2 + 2?"}]
+
+
+def test_two_that_fail_at_once_are_a_failure_and_not_a_voter_who_left(arena):
+    site = arena(("empty", "broken"))
+    battle = site.browser().battle()
+    assert "does not count" in battle.error
+    assert [end.how for end in rows(site, ends)] == ["failed"]

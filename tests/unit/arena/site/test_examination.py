@@ -15,7 +15,7 @@ from moreseek.arena.store.registry import Entry
 
 @pytest.fixture
 def database(tmp_path):
-    found = open_database(str(tmp_path / "arena.sqlite"), create=True)
+    found = open_database(str(tmp_path / "arena.sqlite"), create=True, with_secret=True)
     with found.write() as connection:
         registry.enter(connection, [Entry(name, "base", "f", name, None, {}) for name in "wxyz"], test_store.NOW)
     yield found

@@ -24,7 +24,7 @@ from moreseek.arena.store.votes import RefusedError, Rules
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import InputError
 
-RULES = Rules(window_s=100, undo_s=10, rated_a_day=1000)
+RULES = Rules(window_s=100, undo_s=10, rated_a_day=1000, rated_a_day_per_address=1000)
 NOW = 1_800_000_000.0
 
 
@@ -55,7 +55,7 @@ def where(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def database(where):
-    found = open_database(where, create=True)
+    found = open_database(where, create=True, with_secret=True)
     with found.write() as connection:
         kinds = {"x": "base", "y": "base", "z": "base", "r": "reasoning", "s": "reasoning"}
         entries = [Entry(name, kind, "family", name, None, {"temperature": 0.6}) for name, kind in kinds.items()]
@@ -82,7 +82,7 @@ def cast(database, name, outcome="model_a", session="someone", at=NOW):
         return votes.cast(connection, voters.find(connection, session), name, outcome, "because", RULES, at)
 
 
-def filled(database, n=120, seed=0):
+def filled(database, n=80, seed=0):
     rng = random.Random(seed)
     names = []
     for i in range(n):
@@ -144,14 +144,14 @@ def test_votes_of_many_threads_lose_and_double_nothing(database):
 
 
 def test_an_export_gives_every_board_to_the_last_digit(database, tmp_path, where):
-    names = filled(database, 200)
+    names = filled(database, 110)
     for i in (5, 50):
         undo(database, *names[i], NOW + i + 1)
     with database.write() as connection:
         voters.exclude(connection, voters.find(connection, "voter 3").id, "side", 0.0001, NOW + 900)
     out = tmp_path / "ledger.jsonl"
     lines = write_ledger(database, out)
-    assert lines == 5 + 200 + 2 + 1
+    assert lines == 5 + 110 + 2 + 1
     boards = LiveBoards(database, min_votes=10)
     replay = read_export(out)
     for name in ("overall", "base", "reasoning", "zh", "en"):
@@ -250,7 +250,7 @@ def test_what_is_forgotten_is_gone_and_the_board_stays(database, tmp_path, where
 
 
 def test_forgotten_texts_are_not_left_in_sqlites_file(tmp_path):
-    database = open_database(str(tmp_path / "a.sqlite"), create=True)
+    database = open_database(str(tmp_path / "a.sqlite"), create=True, with_secret=True)
     with database.write() as connection:
         registry.enter(connection, [Entry(name, "base", "f", name, None, {}) for name in "xy"], NOW)
     name = battle(database, prompt="a most unusual question")
@@ -325,6 +325,21 @@ def test_a_wrong_database_is_named(tmp_path, name, said):
     (tmp_path / "text.db").write_text("just text, and more of it than a header " * 20, encoding="utf-8")
     with pytest.raises(InputError, match=said):
         open_database(name if "://" in name else str(tmp_path / name))
+
+
+def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
+    path = tmp_path / "arena.sqlite"
+    database = open_database(str(path), create=True)
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    with pytest.raises(InputError, match="newer moreseek"):
+        open_database(str(path))
+
+
+def test_reading_a_board_makes_no_secret(tmp_path):
+    open_database(str(tmp_path / "arena.sqlite"), create=True).close()
+    assert not list(tmp_path.glob("*.secret"))
 
 
 def test_another_programs_database_is_left_alone(tmp_path):

@@ -33,8 +33,12 @@ def test_a_battle_ends_with_a_vote_and_names_and_the_board_knows_it(arena):
     best = max(board["rows"], key=lambda row: row["rating"])
     assert best["name"] == answer["reveal"][1]["name"]
     for query, there in (("board=base", 1), ("board=reasoning", 0), ("category=maths", 1), ("category=other", 0),
-                         ("board=en", 1), ("board=zh", 0), ("category=no-such", 0)):  # fmt: skip
+                         ("board=en", 1), ("board=zh", 0)):  # fmt: skip
         assert browser.http.get(f"/leaderboard.json?{query}").json()["votes"] == there, query
+    for query in ("category=no-such", "board=no-such"):
+        assert browser.http.get(f"/leaderboard.json?{query}").status_code == 404
+        assert browser.http.get(f"/leaderboard.csv?{query}").status_code == 404
+        assert browser.http.get(f"/leaderboard?{query}").status_code == 303
 
 
 def test_the_same_vote_again_changes_nothing_and_another_is_refused(arena):
@@ -141,6 +145,12 @@ def test_a_question_counts_once_a_day_and_votes_over_the_cap_are_kept_apart(aren
     assert counts_hold(site)
 
 
+def test_new_cookies_do_not_lift_the_cap_of_an_address(arena):
+    site = arena(rated_votes_a_day_per_address=2)
+    apart = [site.browser().battle_and_vote(f"q{i}").json()["vote"]["set_apart"] for i in range(4)]
+    assert apart == [None, None, "cap", "cap"]
+
+
 def test_an_excluded_voter_is_out_of_every_board_and_told_nothing_precise(arena):
     site = arena()
     browser, other = site.browser(), site.browser()
@@ -174,5 +184,6 @@ def test_malformed_requests_are_refused_kindly(arena):
     assert code(browser.post("/api/battles", {"prompt": "  "})) == (400, "empty")
     assert code(browser.post("/api/battles", {"prompt": "x" * 9000})) == (413, "too_long")
     assert code(browser.post("/api/battles", {"prompt": "x", "category": "?"})) == (400, "no_such_category")
+    assert post("/api/battles", b'{"prompt": "half \\ud83d of one"}').status_code in (200, 400)
     assert browser.battle("a\x00b \N{GRINNING FACE}").html is not None
     assert browser.vote(battle.id).status_code == 200
