@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sqlite3
 import tempfile
 import threading
 import time
@@ -249,16 +250,21 @@ def test_what_is_forgotten_is_gone_and_the_board_stays(database, tmp_path, where
         voters.forget_battle(connection, "nothing", NOW)
 
 
-def test_forgotten_texts_are_not_left_in_sqlites_file(tmp_path):
+def test_forgotten_texts_are_not_left_in_sqlites_files(tmp_path):
     database = open_database(str(tmp_path / "a.sqlite"), create=True, with_secret=True)
+    server = sqlite3.connect(tmp_path / "a.sqlite")  # a running server keeps the write-ahead log
+    server.execute("SELECT count(*) FROM votes").fetchall()
     with database.write() as connection:
         registry.enter(connection, [Entry(name, "base", "f", name, None, {}) for name in "xy"], NOW)
     name = battle(database, prompt="a most unusual question")
     with database.write() as connection:
         voters.forget_battle(connection, name, NOW)
+    left = lambda: b"most unusual" in b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: E731
+    assert left()
     database.scrub()
+    assert not left()
+    server.close()
     database.close()
-    assert b"most unusual" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
 def test_preference_pairs_are_rated_decided_votes_with_texts(database, tmp_path):
@@ -343,8 +349,6 @@ def test_reading_a_board_makes_no_secret(tmp_path):
 
 
 def test_another_programs_database_is_left_alone(tmp_path):
-    import sqlite3
-
     path = tmp_path / "other.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE recipes (name)")
