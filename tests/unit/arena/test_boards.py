@@ -88,9 +88,9 @@ def test_a_whole_board_of_100_takes_milliseconds_after_a_vote():
     spent = []
     for _ in range(15):
         live.add("m3", "m7", "model_a")
-        start = time.process_time()
+        start = time.thread_time()
         live.ratings().rows()
-        spent.append(time.process_time() - start)
+        spent.append(time.thread_time() - start)
     assert min(spent) < 0.030  # any machine, busy or not; benchmarks/arena.py holds an idle one to 10 ms
 
 
