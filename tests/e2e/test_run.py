@@ -116,11 +116,20 @@ def test_eval_prints_one_json_document_and_nothing_else(run: Path, tmp_path: Pat
     assert "greedy accuracy" in shown.stdout
 
 
-def test_chat_on_a_pipe_answers_each_line_the_same_for_the_same_seed(run: Path, moreseek: Moreseek) -> None:
-    lines = "1+2=\n/system Be brief.\n/temperature 0\n/regenerate\n/clear\n2+2=\n/help\n/quit\nnever read\n"
+def test_chat_on_a_pipe_answers_each_line_the_same_for_the_same_seed(
+    run: Path, moreseek: Moreseek, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved.jsonl"
+    lines = f"1+2=\n/history\n/save {saved}\n/save {saved}\n/system Be brief.\n/temperature 0\n/regenerate\n/clear\n"
+    lines += "2+2=\n/help\n/quit\nnever read\n"
     one = moreseek("chat", f"{run}/base", "--max-tokens", "8", "--seed", "1", stdin=lines)
     assert one.returncode == 0, one.stderr
     assert "/regenerate" in one.stdout  # of /help
+    assert "user: 1+2=" in one.stdout  # of /history
+    [conversation] = [json.loads(line) for line in saved.read_text(encoding="utf-8").splitlines()]
+    assert [message["role"] for message in conversation["messages"]] == ["user", "assistant"]
+    assert "File exists" in one.stdout
+    saved.unlink()
     assert "\x1b" not in one.stdout  # no colours on a pipe
     assert one.stdout == moreseek("chat", f"{run}/01-base", "--max-tokens", "8", "--seed", "1", stdin=lines).stdout
 

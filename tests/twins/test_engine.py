@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from moreseek.engine.choice import choose
-from moreseek.engine.engine import Drafting, Engine, truncated
+from moreseek.engine.engine import Drafting, Engine
 from moreseek.engine.sampling import SamplingParams
+from moreseek.engine.shaping import truncate
 from moreseek.errors import FaultError, InputError
 
 GREEDY = SamplingParams(temperature=0, max_tokens=9)
@@ -168,7 +169,9 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(tiny_vocabulary):
 
 
 def draw(logits, params, uniforms):
-    kept = torch.stack([truncated(row, params) for row in logits])
+    kept = logits.clone()
+    for row in kept:
+        truncate(row, params)
     inverse = np.full(len(logits), 1 / params.temperature, np.float32)
     tokens, logprobs = choose(kept, inverse, uniforms.numpy())
     return torch.from_numpy(tokens), torch.from_numpy(logprobs)

@@ -1,8 +1,10 @@
 """`moreseek chat`: talk to a model in the terminal."""
 
+import json
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 
@@ -12,7 +14,7 @@ from moreseek.errors import InputError
 from moreseek.records import Message
 from moreseek.text.chat import encode_chat, opens_thinking, split_thinking
 
-HELP = "/system TEXT · /temperature X · /regenerate · /clear · /help · /quit"
+HELP = "/system TEXT · /temperature X · /regenerate · /save FILE · /history · /clear · /help · /quit"
 
 
 @dataclass
@@ -78,11 +80,32 @@ def _command(session: Session, line: str, console: Console) -> bool:
             session.seed += 1
             return True
         console.print("Nothing to regenerate yet.", style="dim")
+    elif name == "/save":
+        _save(session, value.strip(), console)
+    elif name == "/history":
+        for message in session.messages:
+            console.print(f"{message.role}: {message.content}", style="dim")
     elif name == "/clear":
         session.messages.clear()
     else:
         console.print(HELP, style="dim")
     return False
+
+
+def _save(session: Session, name: str, console: Console) -> None:
+    """The conversation as one JSON line, in the form that training reads; into a new file, never over another."""
+    if not name or not session.messages:
+        console.print("/save FILE writes the conversation, once there is one.", style="dim")
+        return
+    first = [Message(role="system", content=session.system)] if session.system else []
+    lines = [message.model_dump(mode="json", exclude_none=True) for message in [*first, *session.messages]]
+    try:
+        with Path(name).open("x", encoding="utf-8") as file:
+            file.write(json.dumps({"messages": lines}, ensure_ascii=False) + "\n")
+    except OSError as error:
+        console.print(f"/save {name}: {error.strerror}", style="red")
+    else:
+        console.print(f"{len(session.messages)} messages saved in {name}", style="dim")
 
 
 def _answer(session: Session, console: Console) -> None:

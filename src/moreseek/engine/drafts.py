@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from moreseek.engine.runner import Runner
-from moreseek.engine.scheduler import Scheduler, Step
+from moreseek.engine.scheduler import NOTHING, Scheduler, Step
 from moreseek.engine.sequence import DRAWS
 
 
@@ -28,7 +28,7 @@ def room(scheduler: Scheduler, rows: np.ndarray, most: int) -> np.ndarray:
     """(r,) how many tokens may be guessed: one more is always chosen, and draws come in pieces of DRAWS."""
     known, made = scheduler.known[rows], scheduler.known[rows] - scheduler.prompt[rows]
     left = np.minimum(scheduler.limit[rows] - known - 1, DRAWS - 1 - made % DRAWS)
-    return np.clip(left, 0, most)
+    return np.where(scheduler.single[rows], 0, np.clip(left, 0, most))
 
 
 class MTPDrafter:
@@ -82,7 +82,7 @@ class MTPDrafter:
         ids = scheduler.tokens[np.repeat(rows, count), positions + 1]
         chose = np.flatnonzero(scheduler.known[rows] == start + count + 1)  # a new token stands behind its last one
         table, output = np.ascontiguousarray(scheduler.table[rows]), first[chose] + count[chose] - 1
-        look = Step(ids, first, count, start, table, output, chose, np.zeros(len(chose), np.int64), [], len(rows))
+        look = Step(ids, first, count, start, table, output, chose, NOTHING, NOTHING, NOTHING, [], len(rows))
         return look, np.repeat(first_place, count) + inside, rows
 
 
@@ -90,7 +90,7 @@ def _single(scheduler: Scheduler, rows: np.ndarray, ids: np.ndarray, positions: 
     """One token a row."""
     n, each = len(rows), np.arange(len(rows))
     table = np.ascontiguousarray(scheduler.table[rows])
-    return Step(ids, each, np.ones(n, np.int64), positions, table, each, each, np.zeros(n, np.int64), [], n)
+    return Step(ids, each, np.ones(n, np.int64), positions, table, each, each, NOTHING, NOTHING, NOTHING, [], n)
 
 
 class TextDrafter:

@@ -10,7 +10,6 @@ from itertools import count
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from moreseek.engine.block_manager import BlockManager
@@ -20,7 +19,9 @@ from moreseek.engine.faults import first_not_finite
 from moreseek.engine.runner import Runner, make_runner
 from moreseek.engine.sampling import Completion, SamplingParams
 from moreseek.engine.scheduler import Scheduler, Step
+from moreseek.engine.sequence import OnToken as Listener
 from moreseek.engine.sequence import Sequence
+from moreseek.engine.shaping import Shaper, shape, top_logprobs
 from moreseek.errors import FaultError, InputError
 from moreseek.model.cache import bytes_per_token
 from moreseek.model.transformer import Transformer
@@ -69,12 +70,13 @@ class Engine:
         self._runner: Runner | None = None
         self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), max_rows, self.context, budget)
         self._arrivals = count()
+        self.thinking: tuple[int, int] | None = None  # ids of <think> and </think>, for thinking budgets
 
     # ------------------------------------------------------------------------------------------------ one at a time
 
     def add(
         self, prompt: Items[int], params: SamplingParams, seed: int | None = None,
-        on_token: Callable[[int, float], None] | None = None,
+        on_token: Listener | None = None,
     ) -> Sequence:  # fmt: skip
         """Queue a request. Raises InputError for an empty prompt, an id outside the vocabulary, or too long a text."""
         sequence = self.request(prompt, params, seed, on_token)
@@ -83,15 +85,16 @@ class Engine:
 
     def request(
         self, prompt: Items[int], params: SamplingParams, seed: int | None = None,
-        on_token: Callable[[int, float], None] | None = None,
+        on_token: Listener | None = None,
     ) -> Sequence:  # fmt: skip
         """A request that the scheduler will take; nothing is queued, so any thread may call this. Raises as ``add``."""
-        self._check(prompt)
-        stops = () if params.ignore_eos else self.model.config.eos_ids
-        sequence = Sequence(
-            prompt=tuple(prompt), params=params, seed=params.seed if seed is None else seed,
-            stops=tuple(sorted({*stops, *params.stop_token_ids})), on_token=on_token, arrival=next(self._arrivals),
-        )  # fmt: skip
+        self._check(prompt, params)
+        ends = () if params.ignore_eos else self.model.config.eos_ids
+        stops = tuple(sorted({*ends, *params.stop_token_ids}))
+        vocabulary = self.model.config.vocab_size
+        shaper = Shaper(params, prompt, vocabulary, stops, self.thinking) if params.shaped else None
+        seed = params.seed if seed is None else seed
+        sequence = Sequence(tuple(prompt), params, seed, stops, on_token, shaper, next(self._arrivals))
         self.scheduler.check(sequence)
         return sequence
 
@@ -131,10 +134,37 @@ class Engine:
         return lambda step, going: drafter.draft(self.scheduler, step, going, states)
 
     def _choose(self, step: Step, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        if len(step.scored):
+            logits, scored = logits.split([len(step.output), len(step.scored)])
+            self._score(step, scored)
         if len(step.output) == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        inverse = self.scheduler.inverse[step.output_rows]
-        return choose(self._shape(step.output_rows, logits), inverse, self.scheduler.uniforms(step))
+        scheduler, rows = self.scheduler, step.output_rows
+        shapers = [
+            (place, shaper)
+            for place in np.flatnonzero(scheduler.single[rows]).tolist()
+            if (shaper := scheduler.running[rows[place]].shaper) is not None
+        ]
+        shown = [
+            (place, shaper, logits[place].clone()) for place, shaper in shapers if shaper.params.logprobs is not None
+        ]
+        shape(logits, shapers)
+        tokens, logprobs = choose(logits, scheduler.inverse[rows], scheduler.uniforms(step))
+        for place, shaper, raw in shown:
+            shaper.top_logprobs.append(top_logprobs(raw, shaper.params.logprobs or 0, int(tokens[place])))
+        return tokens, logprobs
+
+    def _score(self, step: Step, logits: Tensor) -> None:
+        """Log-probabilities of the prompts' tokens, each from the logits (s, V) of the token before it."""
+        scheduler = self.scheduler
+        after = step.start[step.scored_rows] + step.scored - step.first[step.scored_rows] + 1
+        tokens = scheduler.tokens[step.scored_rows, after].tolist()
+        for row, token, at, values in zip(step.scored_rows.tolist(), tokens, after.tolist(), logits, strict=True):
+            found = scheduler.running[row].prompt_logprobs
+            if at == 1:
+                found.append(None)  # nothing stands before the first token
+            if len(found) == at:  # a preempted prompt is read again
+                found.append(top_logprobs(values, scheduler.running[row].params.logprobs or 0, token))
 
     def _end_faulty(self, faulty: list[Sequence], ended: list[Sequence]) -> list[Sequence]:
         """End those whose logits are not finite; what they left in the cache must not reach others."""
@@ -213,33 +243,23 @@ class Engine:
                 raise FaultError(f"prompt {index}: {sequence.fault}")
         return [completion_of(sequence) for sequence in sequences]
 
-    def _check(self, prompt: Items[int]) -> None:
+    def _check(self, prompt: Items[int], params: SamplingParams) -> None:
+        vocabulary = self.model.config.vocab_size
+        named = [*params.logit_bias, *params.stop_token_ids]
+        if named and max(named) >= vocabulary:
+            raise InputError(f"token id {max(named)} is outside the model's vocabulary of {vocabulary}.")
+        if params.thinking_budget is not None and self.thinking is None:
+            raise InputError("thinking_budget: this model has no <think> and </think> of its own.")
         if prompt and (min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size):
             raise InputError("the prompt holds a token id outside the model's vocabulary.")
-
-    def _shape(self, rows: np.ndarray, logits: Tensor) -> Tensor:
-        """Leave out what a request's top-k and top-p leave out; rows without them pass untouched."""
-        running = self.scheduler.running
-        for place, row in enumerate(rows.tolist()):
-            params = running[row].params
-            if params.temperature > 0 and (params.top_k or params.top_p < 1):
-                logits[place] = truncated(logits[place], params)
-        return logits
-
-
-def truncated(logits: Tensor, params: SamplingParams) -> Tensor:
-    """(V,) with −inf for what top-k and top-p leave out; the most likely token always stays."""
-    ordered, order = logits.sort(descending=True)
-    if params.top_k:
-        ordered[params.top_k :] = float("-inf")
-    if params.top_p < 1:
-        probabilities = (ordered / params.temperature).softmax(-1)
-        before = probabilities.cumsum(-1) - probabilities
-        ordered = ordered.masked_fill(before >= params.top_p, float("-inf"))
-    return torch.empty_like(logits).scatter_(0, order, ordered)
 
 
 def completion_of(sequence: Sequence) -> Completion:
     """What a sequence that has ended wrote."""
     reason = "stop" if sequence.finish_reason == "stop" else "length"
-    return Completion(token_ids=sequence.output, logprobs=sequence.logprobs, finish_reason=reason)
+    params, shaper = sequence.params, sequence.shaper
+    return Completion(
+        sequence.output, sequence.logprobs, reason,
+        top_logprobs=None if params.logprobs is None or shaper is None else shaper.top_logprobs,
+        prompt_logprobs=(sequence.prompt_logprobs or [None]) if params.prompt_logprobs else None,
+    )  # fmt: skip

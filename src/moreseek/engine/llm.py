@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from moreseek.engine.engine import Engine, completion_of
-from moreseek.engine.loop import EngineLoop, raised
+from moreseek.engine.loop import EngineLoop, listener, raised
 from moreseek.engine.sampling import Completion, SamplingParams
 from moreseek.engine.sequence import Sequence
+from moreseek.engine.stops import TextStream
 from moreseek.errors import InputError
 from moreseek.model.weights import load_model
 from moreseek.run_folder import resolve_model
@@ -33,6 +34,9 @@ class LLM:
         eos = list(self.tokenizer.eos_ids)
         self.model.config = self.model.config.model_copy(update={"eos_token_id": eos})
         self.engine = Engine(self.model, max_rows, frozen=True)
+        tags = [self.tokenizer.special_tokens.get(tag) for tag in ("<think>", "</think>")]
+        if tags[0] is not None and tags[1] is not None:
+            self.engine.thinking = (tags[0], tags[1])
 
     @cached_property
     def loop(self) -> EngineLoop:
@@ -40,37 +44,52 @@ class LLM:
         return EngineLoop(self.engine)
 
     def generate(self, prompts: Items[str | Items[int]], params: SamplingParams | None = None) -> list[Completion]:
-        """One completion a prompt, with .text, .token_ids, .logprobs and .finish_reason."""
+        """``params.n`` completions a prompt, one after the other, with .text, .token_ids, .logprobs, .finish_reason."""
         params = params or SamplingParams()
         ended: queue.SimpleQueue[Sequence] = queue.SimpleQueue()
-        sequences: list[Sequence] = []
+        started: list[tuple[Sequence, TextStream]] = []
         try:
             for index, prompt in enumerate(prompts):
-                sequences.append(self.loop.submit(self._ids(prompt), params, params.seed + index, None, ended.put))
-            for _ in prompts:
+                ids = self._ids(prompt)
+                for number in range(params.n):
+                    text, seed = self.text_stream(params), params.seed + index * params.n + number
+                    hear = listener(lambda token: None, text)
+                    started.append((self.loop.submit(ids, params, seed, hear, ended.put), text))
+            for _ in started:
                 raised(ended.get())
         finally:
-            for sequence in sequences:
+            for sequence, _ in started:
                 self.loop.abort(sequence)  # nothing, unless an error or an interrupt came between
-        completions = [completion_of(sequence) for sequence in sequences]
-        for completion in completions:
-            completion.text = self._text(completion.token_ids)
-        return completions
+        return [_completion(sequence, text) for sequence, text in started]
 
     def stream(self, prompt: str | Items[int], params: SamplingParams | None = None) -> Iterator[Completion]:
-        """The completion after each token; ``text`` holds back characters whose bytes are not complete yet."""
-        so_far = Completion()
-        for item in self.loop.stream(self._ids(prompt), params or SamplingParams()):
+        """The completion after each token; ``text`` holds back incomplete characters and what may be a stop string."""
+        params = params or SamplingParams()
+        if params.n != 1:
+            raise InputError("stream gives one completion, so n must be 1.")
+        text, so_far = self.text_stream(params), Completion()
+        for item in self.loop.stream(self._ids(prompt), params, text=text):
             if isinstance(item, Sequence):
+                last = _completion(item, text)
+                if last.text != so_far.text:
+                    yield last
                 return
             so_far.token_ids.append(item.id)
             so_far.logprobs.append(item.logprob)
-            so_far.text = self._text(so_far.token_ids).rstrip("\ufffd")
+            so_far.text += item.text
             yield so_far
+
+    def text_stream(self, params: SamplingParams) -> TextStream:
+        """What turns the tokens of one completion into text, without the model's end tokens."""
+        ends = frozenset(self.tokenizer.eos_ids)
+        return TextStream(self.tokenizer, params.stop_strings, params.include_stop, ends, params.min_tokens)
 
     def _ids(self, prompt: str | Items[int]) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
-    def _text(self, ids: Items[int]) -> str:
-        kept = [i for i in ids if i not in self.tokenizer.eos_ids]
-        return self.tokenizer.decode(kept)
+
+def _completion(sequence: Sequence, text: TextStream) -> Completion:
+    completion = completion_of(sequence)
+    text.finish()
+    completion.text = text.text
+    return completion

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 
 from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
-from moreseek.engine.sequence import Sequence
+from moreseek.engine.sequence import OnToken, Sequence
+from moreseek.engine.stops import TextStream
 from moreseek.errors import FaultError
 
-OnToken = Callable[[int, float], None]
 OnEnd = Callable[[Sequence], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token as a reader of a stream gets it; the last one comes with the reason of the end."""
+    """One token as a reader of a stream gets it, with the text that can be shown since."""
 
     id: int
     logprob: float
+    text: str = ""
 
 
 class EngineLoop:
@@ -78,10 +79,16 @@ class EngineLoop:
 
     # ----------------------------------------------------------------------------------------------------- readers
 
-    def stream(self, prompt: Items[int], params: SamplingParams, seed: int | None = None) -> Iterator[Token | Sequence]:
-        """Tokens as they come, and at last the sequence that has ended. Leaving early aborts the request."""
+    def stream(
+        self, prompt: Items[int], params: SamplingParams, seed: int | None = None, text: TextStream | None = None
+    ) -> Iterator[Token | Sequence]:
+        """Tokens as they come, and at last the sequence that has ended. Leaving early aborts the request.
+
+        ``text`` turns tokens into text, and ends the request at a stop string; what it still holds back at the end
+        is its ``finish()``.
+        """
         items: queue.SimpleQueue[Token | Sequence] = queue.SimpleQueue()
-        request = self.submit(prompt, params, seed, lambda *token: items.put(Token(*token)), items.put)
+        request = self.submit(prompt, params, seed, listener(items.put, text), items.put)
         try:
             while not isinstance(item := items.get(), Sequence):
                 yield item
@@ -90,7 +97,7 @@ class EngineLoop:
             self.abort(request)
 
     async def astream(
-        self, prompt: Items[int], params: SamplingParams, seed: int | None = None
+        self, prompt: Items[int], params: SamplingParams, seed: int | None = None, text: TextStream | None = None
     ) -> AsyncIterator[Token | Sequence]:
         """``stream`` for an event loop, which never waits for the engine."""
         events = asyncio.get_running_loop()
@@ -100,7 +107,7 @@ class EngineLoop:
             if not events.is_closed():
                 events.call_soon_threadsafe(items.put_nowait, item)
 
-        request = self.submit(prompt, params, seed, lambda *token: put(Token(*token)), put)
+        request = self.submit(prompt, params, seed, listener(put, text), put)
         try:
             while not isinstance(item := await items.get(), Sequence):
                 yield item
@@ -147,6 +154,16 @@ class EngineLoop:
             tell = self._ends.pop(sequence, None)
             if tell is not None:
                 tell(sequence)
+
+
+def listener(put: Callable[[Token], None], text: TextStream | None) -> OnToken:
+    """Hands tokens on with their text; says when the text has come to a stop string."""
+
+    def hear(token: int, logprob: float) -> bool:
+        put(Token(token, logprob, "" if text is None else text.push(token)))
+        return text is not None and text.stopped
+
+    return hear
 
 
 def raised(sequence: Sequence) -> Sequence:

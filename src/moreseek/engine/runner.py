@@ -30,8 +30,8 @@ class Runner(Protocol):
         ...
 
     def logits(self, step: Step) -> tuple[Tensor, Tensor | None]:
-        """Compute the step's tokens into the cache → logits (o, V) fp32, and where it drafts the final norm's
-        output (t, hidden) of every token.
+        """Compute the step's tokens into the cache → logits (o + s, V) fp32 of its outputs and of what is scored,
+        and where it drafts the final norm's output (t, hidden) of every token.
         """
         ...
 
@@ -80,7 +80,8 @@ class NativeRunner:
     ) -> tuple[Tensor, Tensor]:
         longest = int((step.start + step.count).max())
         phases = self._phases(longest)
-        outputs, config = len(step.output), self.model.config
+        output = np.concatenate([step.output, step.scored]) if len(step.scored) else step.output
+        outputs, config = len(output), self.model.config
         hidden, logits = torch.empty(outputs, config.hidden_size), torch.empty(outputs, config.vocab_size)
         native.run(
             model,
@@ -88,7 +89,7 @@ class NativeRunner:
                 tokens=len(step.ids), rows=len(step.count), outputs=outputs, table_stride=step.table.shape[1],
                 ids=step.ids.ctypes.data, first=step.first.ctypes.data, count=step.count.ctypes.data,
                 start=step.start.ctypes.data, table=step.table.ctypes.data, phases=phases.data_ptr(),
-                output=step.output.ctypes.data, hidden=hidden.data_ptr(), logits=logits.data_ptr(),
+                output=output.ctypes.data, hidden=hidden.data_ptr(), logits=logits.data_ptr(),
                 all_hidden=None if every is None else every.data_ptr(),
                 states=None if states is None else states.data_ptr(),
             ),
@@ -127,7 +128,8 @@ class TorchRunner:
         return self._head(step, self._through(step, forward, with_places=True))
 
     def _head(self, step: Step, flat: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = flat[torch.from_numpy(step.output).to(flat.device)]
+        output = np.concatenate([step.output, step.scored])
+        hidden = flat[torch.from_numpy(output).to(flat.device)]
         return self.model.logits(hidden).float(), hidden
 
     def _through(self, step: Step, forward: Callable[..., Tensor], with_places: bool = False) -> Tensor:

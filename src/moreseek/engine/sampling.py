@@ -1,17 +1,50 @@
-"""How to sample, and what comes back. No torch in here."""
+"""How to sample, and what comes back. No torch in here.
 
+Requests come from strangers, so every value is checked here once, by its type too, and sizes before they are walked.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from numbers import Integral, Real
+from typing import Any, Literal
 
 from moreseek.errors import InputError
+
+MOST_COMPLETIONS = 1_024
+MOST_TOP_LOGPROBS = 1_000
+MOST_STOPS, LONGEST_STOP = 64, 1_000
+MOST_BIASES, LARGEST_BIAS = 16_384, 100.0
+MOST_STOP_IDS = 16_384
+LARGEST_ID = 2**31 - 1
+
+FinishReason = Literal["stop", "length", "abort"]
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """Settings of one request.
+    """Settings of one request. Raises InputError for a value of the wrong type or outside its range.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 switch those off. The same ``seed`` gives the same
-    text whatever else is in the batch. Raises InputError for a value outside its range.
+    Comparable and hashable; a list or a mapping that is handed in is copied.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p, top_k, min_p: keep the most likely tokens: with this much mass together; this many (0 = off);
+            at least this share of the best one's probability (0 = off). Applied after the temperature.
+        max_tokens, min_tokens: before ``min_tokens`` no stop id is sampled and no stop string ends the text.
+        seed: the same seed gives the same text whatever else is in the batch.
+        n: completions a prompt; number i is sampled with seed + i.
+        stop_token_ids, ignore_eos: further ids that end the text; whether the model's own end ids do not.
+        stop, include_stop: strings (one, or several) that end the text; whether they stay in it.
+        repetition_penalty: above 1 makes tokens of the prompt and the completion less likely (CTRL's rule: positive
+            logits are divided by it, negative ones multiplied).
+        presence_penalty, frequency_penalty: taken from the logits of tokens of the completion: once, and once for
+            each time that they stand there.
+        logit_bias: id → added to its logit, −100 … 100.
+        logprobs: how many of the model's likeliest tokens to return at each place, in ``Completion.top_logprobs``;
+            0 = the chosen token alone; None = none. See there which distribution that is.
+        prompt_logprobs: also return the same for the tokens of the prompt.
+        thinking_budget: most tokens between <think> and </think>; then </think> is written for the model.
     """
 
     temperature: float = 1.0
@@ -21,23 +54,162 @@ class SamplingParams:
     seed: int = 0
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    n: int = 1
+    min_p: float = 0.0
+    min_tokens: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
+    stop: str | Sequence[str] = ()
+    include_stop: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: bool = False
+    thinking_budget: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 100:
-            raise InputError(f"temperature {self.temperature} must be between 0 (greedy) and 100.")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p {self.top_p} must be above 0 and at most 1.")
-        if self.top_k < 0:
-            raise InputError(f"top_k {self.top_k} must be 0 (off) or more.")
-        if self.max_tokens < 1:
-            raise InputError(f"max_tokens {self.max_tokens} must be at least 1.")
+        self._number("temperature", 0, 100, "between 0 (greedy) and 100")
+        self._number("top_p", 0, 1, "above 0 and at most 1", above=True)
+        self._number("min_p", 0, 1, "between 0 (off) and 1")
+        self._number("repetition_penalty", 0, 100, "above 0 (1 = off) and at most 100", above=True)
+        self._number("presence_penalty", -100, 100, "between −100 and 100 (0 = off)")
+        self._number("frequency_penalty", -100, 100, "between −100 and 100 (0 = off)")
+        self._integer("top_k", 0, LARGEST_ID, "0 (off) or more")
+        self._integer("max_tokens", 1, LARGEST_ID, "at least 1")
+        self._integer("min_tokens", 0, LARGEST_ID, "0 (off) or more")
+        self._integer("seed", -(2**63), 2**64 - 1, "an integer of at most 64 bits")
+        self._integer("n", 1, MOST_COMPLETIONS, f"between 1 and {MOST_COMPLETIONS:,}")
+        if self.logprobs is not None:
+            self._integer("logprobs", 0, MOST_TOP_LOGPROBS, f"None (off), or between 0 and {MOST_TOP_LOGPROBS:,}")
+        if self.thinking_budget is not None:
+            self._integer("thinking_budget", 0, LARGEST_ID, "None (off), or 0 or more tokens")
+        if self.min_tokens > self.max_tokens:
+            raise InputError(f"min_tokens {self.min_tokens} must not be above max_tokens {self.max_tokens}.")
+        for name in ("ignore_eos", "include_stop", "prompt_logprobs"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be true or false, not {_type(getattr(self, name))}.")
+        self._set("stop_token_ids", _checked_ids(self.stop_token_ids))
+        self._set("stop", _checked_stops(self.stop))
+        self._set("logit_bias", _checked_biases(self.logit_bias))
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """``stop`` as it is kept: always a tuple."""
+        return tuple(self.stop)
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the logits are changed, or looked at, before a token is chosen."""
+        plain = (self.top_p == 1, self.top_k == 0, self.min_p == 0, self.min_tokens == 0, not self.logit_bias,
+                 self.repetition_penalty == 1, self.presence_penalty == 0, self.frequency_penalty == 0,
+                 self.logprobs is None, self.thinking_budget is None)  # fmt: skip
+        return not all(plain)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken."""
+        return self.temperature == 0
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _number(self, name: str, low: float, high: float, right: str, *, above: bool = False) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputError(f"{name} must be a number {right}, not {_type(value)}.")
+        if not low <= float(value) <= high or (above and value == low):  # NaN is not either
+            raise InputError(f"{name} {_short(value)} must be {right}.")
+        self._set(name, float(value))
+
+    def _integer(self, name: str, low: int, high: int, right: str) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise InputError(f"{name} must be an integer, {right}, not {_type(value)}.")
+        if not low <= int(value) <= high:
+            raise InputError(f"{name} {_short(value)} must be {right}.")
+        self._set(name, int(value))
 
 
 @dataclass
 class Completion:
-    """What the model wrote after one prompt. ``logprobs`` are of the distribution that was sampled from."""
+    """What the model wrote after one prompt.
+
+    Attributes:
+        logprobs: of each token under the distribution that it was **sampled from**: after bias, penalties, masks,
+            temperature and truncation; greedy tokens at temperature 1. This is what reinforcement learning needs.
+        top_logprobs: at each place {id: log-probability} of the likeliest tokens and the chosen one under the
+            **model's own** distribution: the log-softmax of its raw logits, before anything above. This is what API
+            clients expect. The values of the likeliest and of the chosen token come from one subtraction, so where
+            they are the same token they are bit-equal. None where it was not asked for.
+        prompt_logprobs: as top_logprobs, for the tokens of the prompt; its first entry is None.
+        finish_reason: "stop" (an end id or a stop string), "length", or "abort" (the client or a fault).
+    """
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    finish_reason: Literal["stop", "length"] = "length"
+    finish_reason: FinishReason = "length"
     text: str = ""
+    top_logprobs: list[dict[int, float]] | None = None
+    prompt_logprobs: list[dict[int, float] | None] | None = None
+
+
+def _checked_ids(ids: Any) -> tuple[int, ...]:
+    _check_size("stop_token_ids", ids, MOST_STOP_IDS)
+    for id in ids:
+        _check_id("stop_token_ids", id)
+    return tuple(int(id) for id in ids)
+
+
+def _checked_stops(stops: Any) -> tuple[str, ...]:
+    if isinstance(stops, str):
+        stops = (stops,)
+    _check_size("stop", stops, MOST_STOPS)
+    for stop in stops:
+        if not isinstance(stop, str):
+            raise InputError(f"stop must be a string or several, not {_type(stop)}.")
+        if not stop:
+            raise InputError("stop holds an empty string, which would end every text at once. Leave it out.")
+        if len(stop) > LONGEST_STOP:
+            raise InputError(f"stop holds a string of {len(stop):,} characters; {LONGEST_STOP:,} are the most.")
+    return tuple(dict.fromkeys(stops))
+
+
+def _checked_biases(biases: Any) -> dict[int, float]:
+    if not isinstance(biases, Mapping):
+        raise InputError(f"logit_bias must map token ids to numbers, not be {_type(biases)}.")
+    _check_size("logit_bias", biases, MOST_BIASES)
+    for id, bias in biases.items():
+        _check_id("logit_bias", id)
+        if isinstance(bias, bool) or not isinstance(bias, Real) or not abs(float(bias)) <= LARGEST_BIAS:
+            raise InputError(
+                f"logit_bias of id {id} is {_short(bias)}; it must be a number between −{LARGEST_BIAS:g} (as good as "
+                f"never) and {LARGEST_BIAS:g}."
+            )
+    return {int(id): float(bias) for id, bias in biases.items()}
+
+
+def _check_size(name: str, values: Any, most: int) -> None:
+    """Before anybody walks it. A set or a dict is a collection too; an iterator has no size and is refused."""
+    if isinstance(values, str | bytes) or not isinstance(values, Collection):
+        raise InputError(f"{name} must be a list, not {_type(values)}.")
+    if len(values) > most:
+        raise InputError(f"{name} holds {len(values):,} entries; {most:,} are the most.")
+
+
+def _check_id(name: str, id: Any) -> None:
+    if isinstance(id, bool) or not isinstance(id, Integral):
+        raise InputError(f"{name} needs token ids, which are integers, not {_type(id)}.")
+    if not 0 <= int(id) <= LARGEST_ID:
+        raise InputError(f"{name} holds {_short(id)}, which is no token id: they start at 0.")
+
+
+def _type(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _short(value: object) -> str:
+    """A value as a message shows it: a number of a million digits would be a message of a million characters."""
+    if isinstance(value, Integral) and abs(int(value)) >= 10**20:
+        return f"with about {int(int(value).bit_length() * math.log10(2)) + 1:,} digits"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

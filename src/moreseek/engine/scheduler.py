@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moreseek.engine.block_manager import BlockManager
+from moreseek.engine.block_manager import ROOT, BlockManager
 from moreseek.engine.sequence import DRAWS, Sequence
 from moreseek.errors import InputError
 
 NEVER = -1
+NOTHING = np.zeros(0, np.int64)
+MOST_SCORED = 256  # tokens of a prompt a step, where each one's logits are wanted: they take memory
 
 
 @dataclass(slots=True)
@@ -34,6 +36,8 @@ class Step:
     output: np.ndarray  # (o,) int64: among ids, the tokens after which a new one is chosen
     output_rows: np.ndarray  # (o,) int64: and the rows that get it
     ahead: np.ndarray  # (o,) int64: how many drafted tokens stand between a row's newest token and that one
+    scored: np.ndarray  # (s,) int64: among ids, tokens of prompts whose logits are wanted too
+    scored_rows: np.ndarray  # (s,) int64
     copies: list[tuple[int, int]]  # blocks to copy, (from, to), once the step is done
     settled: int  # rows that ran before; those after them may read blocks that other rows fill in this same step
 
@@ -59,7 +63,9 @@ class Scheduler:
         self.temperature = np.zeros(max_rows, np.float32)
         self.inverse = np.zeros(max_rows, np.float32)  # one over it; 0 for greedy
         self.draws = np.zeros((max_rows, DRAWS))
-        self.watched = np.zeros(max_rows, np.bool_)
+        self.watched = np.zeros(max_rows, np.bool_)  # somebody hears of each token
+        self.single = np.zeros(max_rows, np.bool_)  # one token a step: what comes next depends on who listens
+        self.scored = np.zeros(max_rows, np.bool_)  # the prompt's log-probabilities are wanted
         self.stops = np.full((max_rows, 1), NEVER, np.int64)
         self.tokens = np.zeros((max_rows, 64), np.int64)
         self.logprobs = np.zeros((max_rows, 64), np.float32)
@@ -132,7 +138,8 @@ class Scheduler:
             ahead = np.arange(int(wide.sum())) - np.repeat(np.cumsum(wide) - wide, wide)
             output = np.repeat(output - drafted[output_rows], wide) + ahead
             output_rows = np.repeat(output_rows, wide)
-        step = Step(ids, first, take, start, self.table[:n], output, output_rows, ahead, copies, settled)
+        scored = self._scored(first, take, start)
+        step = Step(ids, first, take, start, self.table[:n], output, output_rows, ahead, *scored, copies, settled)
         self._steady = step if len(ids) == len(output) == n and not copies else None
         return step
 
@@ -146,7 +153,29 @@ class Scheduler:
         ids = self.tokens[last.output_rows, start]
         self._draw(last.output_rows)
         table = self.table[:n]
-        return Step(ids, last.first, last.count, start, table, last.output, last.output_rows, last.ahead, [], n)
+        return Step(
+            ids,
+            last.first,
+            last.count,
+            start,
+            table,
+            last.output,
+            last.output_rows,
+            last.ahead,
+            NOTHING,
+            NOTHING,
+            [],
+            n,
+        )
+
+    def _scored(self, first: np.ndarray, take: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the prompts' tokens whose logits are wanted, and their rows: all but the prompt's last one."""
+        rows = np.flatnonzero(self.scored[: len(take)])
+        count = np.clip(self.prompt[rows] - 1 - start[rows], 0, take[rows])
+        if not count.any():
+            return NOTHING, NOTHING
+        inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        return np.repeat(first[rows], count) + inside, np.repeat(rows, count)
 
     def uniforms(self, step: Step) -> np.ndarray:
         """(o,) fp64: each output's draw, from its own seed."""
@@ -182,7 +211,7 @@ class Scheduler:
         self.computed[:n] += step.count - self.drafted[:n]
         self.computed[rows], self.known[rows] = at, at + 1  # of a row's kept tokens the last one counts
         self.drafted[:n] = 0
-        self._tell(rows, tokens, logprobs)
+        cut = self._tell(rows, tokens, logprobs)
         self.known[rows[broken]] -= 1
         faulty = [self.running[row] for row in rows[broken].tolist()]
         ended = []
@@ -190,6 +219,10 @@ class Scheduler:
             sequence = self.running[int(rows[place])]
             sequence.finish_reason = "stop" if stopped[place] else "length"
             ended.append(sequence)
+        for sequence in cut:
+            if sequence.finish_reason is None:
+                ended.append(sequence)
+            sequence.finish_reason = "stop"
         if draft is not None:
             going = np.ones(n, np.bool_)
             going[[sequence.row for sequence in (*ended, *faulty)]] = False
@@ -207,13 +240,18 @@ class Scheduler:
         first = np.flatnonzero(step.ahead == 0)
         return count == np.repeat(count[first], np.diff(first, append=len(tokens)))
 
-    def _tell(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> None:
-        """Let those hear who listen to their tokens."""
+    def _tell(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> list[Sequence]:
+        """Let those hear who listen to their tokens; the sequences whose listener has heard enough."""
+        cut = []
         if self.watched[: len(self.running)].any():
             for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
-                listener = self.running[row].on_token
-                if listener is not None and logprob == logprob:
-                    listener(token, logprob)
+                sequence = self.running[row]
+                if logprob == logprob:
+                    if sequence.shaper is not None:
+                        sequence.shaper.observe(token)
+                    if sequence.on_token is not None and sequence.on_token(token, logprob):
+                        cut.append(sequence)
+        return cut
 
     # ---------------------------------------------------------------------------------------------- tokens to take
 
@@ -221,6 +259,9 @@ class Scheduler:
         """(n,) tokens of each running row: all that decode, and of prompts what the budget allows."""
         n = len(self.running)
         take = self.known[:n] - self.computed[:n] + self.drafted[:n]
+        if self.scored[:n].any():
+            wide = self.scored[:n] & (take > MOST_SCORED)
+            take[wide] = MOST_SCORED
         if take.sum() > self.budget:
             take -= self.drafted[:n]
             self.drafted[:n] = 0
@@ -282,7 +323,7 @@ class Scheduler:
         while self.waiting and len(self.running) < self.max_rows:
             sequence = self.waiting[0]
             tokens = sequence.tokens
-            leader = leaders.get(tokens)
+            leader = None if sequence.params.prompt_logprobs else leaders.get(tokens)
             if leader is not None:
                 if not self._follow(sequence, leader, copies):
                     break
@@ -304,9 +345,9 @@ class Scheduler:
 
     def _read(self, sequence: Sequence, tokens: tuple[int, ...], left: int) -> int:
         """Let it in to have its prompt read; how many tokens of it now, 0 when there is no room."""
-        matched, number = self.blocks.match(tokens)
+        matched, number = ([], ROOT) if sequence.params.prompt_logprobs else self.blocks.match(tokens)
         reused = len(matched) * self.blocks.size
-        count = min(len(tokens) - reused, left)
+        count = min(len(tokens) - reused, left, MOST_SCORED if sequence.params.prompt_logprobs else left)
         self.blocks.share(matched)
         more = self.blocks.allocate(-(-(reused + count) // self.blocks.size) - len(matched))
         if more is None:
@@ -349,10 +390,12 @@ class Scheduler:
         self.drafted[row] = 0
         self.known[row], self.computed[row], self.owned[row] = len(tokens), computed, len(blocks)
         self.prompt[row], self.limit[row] = len(sequence.prompt), sequence.most
-        self.least[row] = len(sequence.prompt) + getattr(sequence.params, "min_tokens", 0)
+        self.least[row] = len(sequence.prompt) + sequence.params.min_tokens
+        self.scored[row] = sequence.params.prompt_logprobs and len(sequence.prompt_logprobs) < len(sequence.prompt)
+        self.single[row] = sequence.params.shaped or bool(sequence.params.stop)
         temperature = self.temperature[row] = sequence.params.temperature
         self.inverse[row] = 1 / temperature if temperature else 0.0
-        self.watched[row] = sequence.on_token is not None
+        self.watched[row] = sequence.on_token is not None or sequence.shaper is not None
         self.stops[row] = NEVER
         self.stops[row, : len(sequence.stops)] = sequence.stops
         made = len(tokens) - len(sequence.prompt)
@@ -394,8 +437,8 @@ class Scheduler:
         if row != last:
             for array in (
                 self.known, self.computed, self.drafted, self.limit, self.least, self.owned, self.remembered,
-                self.prompt, self.temperature, self.inverse, self.draws, self.watched, self.stops, self.tokens,
-                self.logprobs, self.table,
+                self.prompt, self.temperature, self.inverse, self.draws, self.watched, self.single,
+                self.scored, self.stops, self.tokens, self.logprobs, self.table,
             ):  # fmt: skip
                 array[row] = array[last]
             moved = self.running[row] = self.running[last]

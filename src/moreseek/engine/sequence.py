@@ -1,15 +1,24 @@
 """One request inside the engine. No torch in here."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moreseek.engine.block_manager import ROOT
 from moreseek.engine.sampling import SamplingParams
 
+if TYPE_CHECKING:
+    from moreseek.engine.shaping import Shaper
+
 DRAWS = 64
 """Uniforms that a request draws at a time from its own generator."""
+
+OnToken = Callable[[int, float], object]
+"""(token id, log-probability), as soon as a token is chosen. What is true of the answer ends the text: "stop"."""
 
 
 @dataclass(eq=False, slots=True)
@@ -20,7 +29,8 @@ class Sequence:
     params: SamplingParams
     seed: int
     stops: tuple[int, ...] = ()  # tokens that end it
-    on_token: Callable[[int, float], None] | None = None  # (token id, log-probability), as soon as it is chosen
+    on_token: OnToken | None = None
+    shaper: Shaper | None = None  # for requests that want more than a temperature
     arrival: int = 0  # the youngest has the largest
     row: int = -1  # where it runs; −1: it waits, or has ended
     blocks: list[int] = field(default_factory=list)
@@ -29,6 +39,7 @@ class Sequence:
     reused: int = 0  # tokens that it found in the cache
     output: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    prompt_logprobs: list[dict[int, float] | None] = field(default_factory=list)
     finish_reason: str | None = None
     fault: str | None = None  # what broke, where the reason is "error"
     _draw: np.random.Generator | None = None
