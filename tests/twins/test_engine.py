@@ -8,8 +8,8 @@ import torch
 
 from moreseek.engine.choice import choose
 from moreseek.engine.engine import Drafting, Engine
+from moreseek.engine.logits import Shaper, shape
 from moreseek.engine.sampling import SamplingParams
-from moreseek.engine.shaping import truncate
 from moreseek.errors import FaultError, InputError
 
 GREEDY = SamplingParams(temperature=0, max_tokens=9)
@@ -169,9 +169,8 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(tiny_vocabulary):
 
 
 def draw(logits, params, uniforms):
-    kept = logits.clone()
-    for row in kept:
-        truncate(row, params)
+    kept, heat = logits.clone(), torch.full((len(logits),), params.temperature)
+    shape(kept, [(row, Shaper(params, [1], logits.shape[1])) for row in range(len(logits))], heat)
     inverse = np.full(len(logits), 1 / params.temperature, np.float32)
     tokens, logprobs = choose(kept, inverse, uniforms.numpy())
     return torch.from_numpy(tokens), torch.from_numpy(logprobs)

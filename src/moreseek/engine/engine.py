@@ -10,18 +10,20 @@ from itertools import count
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from moreseek.engine.block_manager import BlockManager
 from moreseek.engine.choice import choose
 from moreseek.engine.drafts import Drafter, MTPDrafter, TextDrafter
 from moreseek.engine.faults import first_not_finite
+from moreseek.engine.logits import Grammar, Shaper, shape, top_logprobs
 from moreseek.engine.runner import Runner, make_runner
-from moreseek.engine.sampling import Completion, SamplingParams
+from moreseek.engine.sampling import Completion, SamplingParams, Structure
 from moreseek.engine.scheduler import Scheduler, Step
 from moreseek.engine.sequence import OnToken as Listener
 from moreseek.engine.sequence import Sequence
-from moreseek.engine.shaping import Shaper, shape, top_logprobs
+from moreseek.engine.thinking import ThinkingIds
 from moreseek.errors import FaultError, InputError
 from moreseek.model.cache import bytes_per_token
 from moreseek.model.transformer import Transformer
@@ -70,7 +72,8 @@ class Engine:
         self._runner: Runner | None = None
         self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), max_rows, self.context, budget)
         self._arrivals = count()
-        self.thinking: tuple[int, int] | None = None  # ids of <think> and </think>, for thinking budgets
+        self.thinking: ThinkingIds | None = None  # for thinking budgets, and structures that begin after the thinking
+        self.compile: Callable[[Structure], Grammar] | None = None  # for structured output
 
     # ------------------------------------------------------------------------------------------------ one at a time
 
@@ -91,8 +94,7 @@ class Engine:
         self._check(prompt, params)
         ends = () if params.ignore_eos else self.model.config.eos_ids
         stops = tuple(sorted({*ends, *params.stop_token_ids}))
-        vocabulary = self.model.config.vocab_size
-        shaper = Shaper(params, prompt, vocabulary, stops, self.thinking) if params.shaped else None
+        shaper = None if params.plain else self._shaper(prompt, params, stops)
         seed = params.seed if seed is None else seed
         sequence = Sequence(tuple(prompt), params, seed, stops, on_token, shaper, next(self._arrivals))
         self.scheduler.check(sequence)
@@ -140,31 +142,57 @@ class Engine:
         if len(step.output) == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         scheduler, rows = self.scheduler, step.output_rows
-        shapers = [
-            (place, shaper)
-            for place in np.flatnonzero(scheduler.single[rows]).tolist()
-            if (shaper := scheduler.running[rows[place]].shaper) is not None
-        ]
-        shown = [
-            (place, shaper, logits[place].clone()) for place, shaper in shapers if shaper.params.logprobs is not None
-        ]
-        shape(logits, shapers)
+        single = np.flatnonzero(scheduler.single[rows]).tolist()
+        asked = [(place, scheduler.running[rows[place]]) for place in single]
+        raw = {place: logits[place].clone() for place, sequence in asked if sequence.params.logprobs is not None}
+        self._shape(logits, asked)
         tokens, logprobs = choose(logits, scheduler.inverse[rows], scheduler.uniforms(step))
-        for place, shaper, raw in shown:
-            shaper.top_logprobs.append(top_logprobs(raw, shaper.params.logprobs or 0, int(tokens[place])))
+        for place, sequence in asked:
+            if place in raw:
+                count = sequence.params.logprobs or 0
+                sequence.top_logprobs.append(shown_logprobs(raw[place].unsqueeze(0), count, [int(tokens[place])])[0])
         return tokens, logprobs
+
+    def _shape(self, logits: Tensor, asked: list[tuple[int, Sequence]]) -> None:
+        """Change the logits as the requests ask; those whose grammar goes no further get none that is a number."""
+        rows = [(place, sequence.shaper) for place, sequence in asked if sequence.shaper is not None]
+        if not rows:
+            return
+        for place, sequence in asked:
+            try:
+                if sequence.fault is None and sequence.shaper is not None:
+                    sequence.shaper.allowed()
+            except InputError as error:
+                sequence.fault = str(error)
+            if sequence.fault is not None:
+                logits[place] = float("nan")
+        broken = {place for place, sequence in asked if sequence.fault is not None}
+        temperature = torch.ones(len(logits))
+        for place, sequence in asked:
+            temperature[place] = sequence.params.temperature
+        shape(logits, [row for row in rows if row[0] not in broken], temperature.to(logits.device))
+
+    def _shaper(self, prompt: Items[int], params: SamplingParams, stops: Items[int]) -> Shaper:
+        grammar = None
+        if params.structured is not None:
+            if self.compile is None:
+                raise InputError("structured output needs a tokenizer: ask an LLM for it.")
+            grammar = self.compile(params.structured)
+        return Shaper(params, prompt, self.model.config.vocab_size, stops, self.thinking, grammar)
 
     def _score(self, step: Step, logits: Tensor) -> None:
         """Log-probabilities of the prompts' tokens, each from the logits (s, V) of the token before it."""
         scheduler = self.scheduler
         after = step.start[step.scored_rows] + step.scored - step.first[step.scored_rows] + 1
-        tokens = scheduler.tokens[step.scored_rows, after].tolist()
-        for row, token, at, values in zip(step.scored_rows.tolist(), tokens, after.tolist(), logits, strict=True):
-            found = scheduler.running[row].prompt_logprobs
-            if at == 1:
+        tokens = scheduler.tokens[step.scored_rows, after]
+        for row in np.unique(step.scored_rows).tolist():
+            mine = np.flatnonzero(step.scored_rows == row)
+            sequence = scheduler.running[row]
+            found = sequence.prompt_logprobs
+            if not found:
                 found.append(None)  # nothing stands before the first token
-            if len(found) == at:  # a preempted prompt is read again
-                found.append(top_logprobs(values, scheduler.running[row].params.logprobs or 0, token))
+            shown = shown_logprobs(logits[mine], sequence.params.logprobs or 0, tokens[mine].tolist())
+            found.extend(shown[len(found) - int(after[mine[0]]) :])  # a preempted prompt is read again
 
     def _end_faulty(self, faulty: list[Sequence], ended: list[Sequence]) -> list[Sequence]:
         """End those whose logits are not finite; what they left in the cache must not reach others."""
@@ -175,8 +203,10 @@ class Engine:
         blocks.forget()
         self.runner.cache.clear([block for block in written if not blocks.owned(block)])
         for sequence in faulty:
-            place = first_not_finite(self.model, sequence.tokens)
             sequence.finish_reason = "error"
+            if sequence.fault is not None:
+                continue
+            place = first_not_finite(self.model, sequence.tokens)
             sequence.fault = f"the model's result is not a number, first in {place}. Its weights may be damaged."
         return [*ended, *faulty]
 
@@ -245,11 +275,9 @@ class Engine:
 
     def _check(self, prompt: Items[int], params: SamplingParams) -> None:
         vocabulary = self.model.config.vocab_size
-        named = [*params.logit_bias, *params.stop_token_ids]
+        named = params.stop_token_ids
         if named and max(named) >= vocabulary:
             raise InputError(f"token id {max(named)} is outside the model's vocabulary of {vocabulary}.")
-        if params.thinking_budget is not None and self.thinking is None:
-            raise InputError("thinking_budget: this model has no <think> and </think> of its own.")
         if prompt and (min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size):
             raise InputError("the prompt holds a token id outside the model's vocabulary.")
 
@@ -257,9 +285,18 @@ class Engine:
 def completion_of(sequence: Sequence) -> Completion:
     """What a sequence that has ended wrote."""
     reason = "stop" if sequence.finish_reason == "stop" else "length"
-    params, shaper = sequence.params, sequence.shaper
+    params = sequence.params
     return Completion(
         sequence.output, sequence.logprobs, reason,
-        top_logprobs=None if params.logprobs is None or shaper is None else shaper.top_logprobs,
+        top_logprobs=None if params.logprobs is None else sequence.top_logprobs,
         prompt_logprobs=(sequence.prompt_logprobs or [None]) if params.prompt_logprobs else None,
     )  # fmt: skip
+
+
+def shown_logprobs(logits: Tensor, count: int, tokens: Items[int]) -> list[dict[int, float]]:
+    """Of the model's own distribution, logits (n, V): the ``count`` likeliest and the given token of each row."""
+    ids, values, chosen = top_logprobs(logits, count, torch.tensor(tokens, device=logits.device))
+    return [
+        dict(zip(row, found, strict=True)) | {token: value}
+        for row, found, token, value in zip(ids.tolist(), values.tolist(), tokens, chosen.tolist(), strict=True)
+    ]

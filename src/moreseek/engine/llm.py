@@ -13,6 +13,8 @@ from moreseek.engine.loop import EngineLoop, listener, raised
 from moreseek.engine.sampling import Completion, SamplingParams
 from moreseek.engine.sequence import Sequence
 from moreseek.engine.stops import TextStream
+from moreseek.engine.structured import Compiler
+from moreseek.engine.thinking import ThinkingIds
 from moreseek.errors import InputError
 from moreseek.model.weights import load_model
 from moreseek.run_folder import resolve_model
@@ -34,9 +36,12 @@ class LLM:
         eos = list(self.tokenizer.eos_ids)
         self.model.config = self.model.config.model_copy(update={"eos_token_id": eos})
         self.engine = Engine(self.model, max_rows, frozen=True)
-        tags = [self.tokenizer.special_tokens.get(tag) for tag in ("<think>", "</think>")]
-        if tags[0] is not None and tags[1] is not None:
-            self.engine.thinking = (tags[0], tags[1])
+        self.engine.thinking = ThinkingIds.of(self.tokenizer)
+        self.engine.compile = lambda structure: self._compiler.compile(structure)
+
+    @cached_property
+    def _compiler(self) -> Compiler:
+        return Compiler(self.tokenizer, self.model.config.vocab_size)
 
     @cached_property
     def loop(self) -> EngineLoop:

@@ -3,11 +3,12 @@
 Requests come from strangers, so every value is checked here once, by its type too, and sizes before they are walked.
 """
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from moreseek.errors import InputError
 
@@ -16,9 +17,45 @@ MOST_TOP_LOGPROBS = 1_000
 MOST_STOPS, LONGEST_STOP = 64, 1_000
 MOST_BIASES, LARGEST_BIAS = 16_384, 100.0
 MOST_STOP_IDS = 16_384
+LONGEST_STRUCTURE = 200_000
 LARGEST_ID = 2**31 - 1
 
+StructureKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
 FinishReason = Literal["stop", "length", "abort"]
+OFF: dict[str, float] = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""Penalties that change nothing."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the text of a completion must look like, after the thinking.
+
+    ``text`` is the JSON schema, nothing (json_object: any object), the regular expression, a JSON list of strings
+    (choice), or the Lark grammar. Whether it is a valid one is told when it is compiled (engine/structured.py).
+    """
+
+    kind: StructureKind
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(StructureKind):
+            raise InputError(f"structured: kind {self.kind!r} is unknown. Known: {', '.join(get_args(StructureKind))}.")
+        if not isinstance(self.text, str):
+            raise InputError(f"structured: the text of a {self.kind} must be a string, not {_type(self.text)}.")
+        if len(self.text) > LONGEST_STRUCTURE:
+            raise InputError(
+                f"structured: this {self.kind} has {len(self.text):,} characters; {LONGEST_STRUCTURE:,} are the most."
+            )
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, Any] | bool) -> "Structure":
+        """From a schema as Python values. Raises InputError where it is not JSON."""
+        return cls("json_schema", _dump("json_schema", schema))
+
+    @classmethod
+    def choice(cls, choices: Sequence[str]) -> "Structure":
+        """One of these strings, exactly."""
+        return cls("choice", _dump("choice", list(choices)))
 
 
 @dataclass(frozen=True)
@@ -45,6 +82,7 @@ class SamplingParams:
             0 = the chosen token alone; None = none. See there which distribution that is.
         prompt_logprobs: also return the same for the tokens of the prompt.
         thinking_budget: most tokens between <think> and </think>; then </think> is written for the model.
+        structured: what the text must look like (after the thinking).
     """
 
     temperature: float = 1.0
@@ -66,6 +104,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: bool = False
     thinking_budget: int | None = None
+    structured: Structure | None = None
 
     def __post_init__(self) -> None:
         self._number("temperature", 0, 100, "between 0 (greedy) and 100")
@@ -88,6 +127,8 @@ class SamplingParams:
         for name in ("ignore_eos", "include_stop", "prompt_logprobs"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, not {_type(getattr(self, name))}.")
+        if self.structured is not None and not isinstance(self.structured, Structure):
+            raise InputError(f"structured must be a Structure or None, not {_type(self.structured)}.")
         self._set("stop_token_ids", _checked_ids(self.stop_token_ids))
         self._set("stop", _checked_stops(self.stop))
         self._set("logit_bias", _checked_biases(self.logit_bias))
@@ -98,17 +139,30 @@ class SamplingParams:
         return tuple(self.stop)
 
     @property
-    def shaped(self) -> bool:
-        """Whether the logits are changed, or looked at, before a token is chosen."""
-        plain = (self.top_p == 1, self.top_k == 0, self.min_p == 0, self.min_tokens == 0, not self.logit_bias,
-                 self.repetition_penalty == 1, self.presence_penalty == 0, self.frequency_penalty == 0,
-                 self.logprobs is None, self.thinking_budget is None)  # fmt: skip
-        return not all(plain)
-
-    @property
     def greedy(self) -> bool:
         """Whether the most likely token is taken."""
         return self.temperature == 0
+
+    @property
+    def truncates(self) -> bool:
+        """Whether unlikely tokens are left out. Greedy choice has none to leave out."""
+        return not self.greedy and (self.top_k > 0 or self.top_p < 1 or self.min_p > 0)
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether tokens of the text so far change the logits."""
+        return any(getattr(self, name) != off for name, off in OFF.items())
+
+    @property
+    def single(self) -> bool:
+        """Whether each token must be known before the next one is guessed."""
+        return not self.plain or self.logprobs is not None or bool(self.stop)
+
+    @property
+    def plain(self) -> bool:
+        """Whether temperature alone decides, so that no Shaper is needed (engine/logits.py)."""
+        edits = self.penalizes or self.truncates or self.logit_bias or self.min_tokens
+        return not edits and self.thinking_budget is None and self.structured is None
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -117,7 +171,7 @@ class SamplingParams:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, Real):
             raise InputError(f"{name} must be a number {right}, not {_type(value)}.")
-        if not low <= float(value) <= high or (above and value == low):  # NaN is not either
+        if not low <= _float(value) <= high or (above and value == low):  # NaN is not either
             raise InputError(f"{name} {_short(value)} must be {right}.")
         self._set(name, float(value))
 
@@ -180,7 +234,7 @@ def _checked_biases(biases: Any) -> dict[int, float]:
     _check_size("logit_bias", biases, MOST_BIASES)
     for id, bias in biases.items():
         _check_id("logit_bias", id)
-        if isinstance(bias, bool) or not isinstance(bias, Real) or not abs(float(bias)) <= LARGEST_BIAS:
+        if isinstance(bias, bool) or not isinstance(bias, Real) or not abs(_float(bias)) <= LARGEST_BIAS:
             raise InputError(
                 f"logit_bias of id {id} is {_short(bias)}; it must be a number between −{LARGEST_BIAS:g} (as good as "
                 f"never) and {LARGEST_BIAS:g}."
@@ -201,6 +255,20 @@ def _check_id(name: str, id: Any) -> None:
         raise InputError(f"{name} needs token ids, which are integers, not {_type(id)}.")
     if not 0 <= int(id) <= LARGEST_ID:
         raise InputError(f"{name} holds {_short(id)}, which is no token id: they start at 0.")
+
+
+def _dump(kind: str, value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"structured: this {kind} is not JSON ({error}).") from error
+
+
+def _float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def _type(value: object) -> str:

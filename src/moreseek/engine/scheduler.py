@@ -247,8 +247,7 @@ class Scheduler:
             for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
                 sequence = self.running[row]
                 if logprob == logprob:
-                    if sequence.shaper is not None:
-                        sequence.shaper.observe(token)
+                    sequence.observe(token)
                     if sequence.on_token is not None and sequence.on_token(token, logprob):
                         cut.append(sequence)
         return cut
@@ -392,7 +391,7 @@ class Scheduler:
         self.prompt[row], self.limit[row] = len(sequence.prompt), sequence.most
         self.least[row] = len(sequence.prompt) + sequence.params.min_tokens
         self.scored[row] = sequence.params.prompt_logprobs and len(sequence.prompt_logprobs) < len(sequence.prompt)
-        self.single[row] = sequence.params.shaped or bool(sequence.params.stop)
+        self.single[row] = sequence.params.single
         temperature = self.temperature[row] = sequence.params.temperature
         self.inverse[row] = 1 / temperature if temperature else 0.0
         self.watched[row] = sequence.on_token is not None or sequence.shaper is not None

@@ -10,9 +10,10 @@ import numpy as np
 
 from moreseek.engine.block_manager import ROOT
 from moreseek.engine.sampling import SamplingParams
+from moreseek.errors import InputError
 
 if TYPE_CHECKING:
-    from moreseek.engine.shaping import Shaper
+    from moreseek.engine.logits import Shaper
 
 DRAWS = 64
 """Uniforms that a request draws at a time from its own generator."""
@@ -39,6 +40,7 @@ class Sequence:
     reused: int = 0  # tokens that it found in the cache
     output: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[dict[int, float]] = field(default_factory=list)
     prompt_logprobs: list[dict[int, float] | None] = field(default_factory=list)
     finish_reason: str | None = None
     fault: str | None = None  # what broke, where the reason is "error"
@@ -54,6 +56,14 @@ class Sequence:
     def most(self) -> int:
         """Tokens of the whole text at most."""
         return len(self.prompt) + self.params.max_tokens
+
+    def observe(self, token: int) -> None:
+        """A token was chosen. What cannot go on from it says so as ``fault``."""
+        if self.shaper is not None:
+            try:
+                self.shaper.observe(token)
+            except InputError as error:
+                self.fault = str(error)
 
     def uniforms(self, piece: int) -> np.ndarray:
         """(DRAWS,) fp64: the draws for output tokens piece · DRAWS and on, which follow from the seed alone."""
