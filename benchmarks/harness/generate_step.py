@@ -1,0 +1,46 @@
+"""Our side of benchmarks/generate.py: seconds of greedy generation. Prints the peer's JSON line.
+
+python benchmarks/harness/generate_step.py --model FOLDER --batch 8
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from moreseek.engine.engine import Engine
+from moreseek.engine.sampling import SamplingParams
+from moreseek.model.weights import load_model
+from moreseek.training.device import keep_freed_memory
+
+sys.path.insert(0, str(Path(__file__).parent))
+from generation import lengths_of, parse_args, prompts_of, timed
+
+
+def main() -> None:
+    args = parse_args(__doc__)
+    keep_freed_memory()
+    model = load_model(args.model)
+    prompts, lengths = prompts_of(args, model.config.vocab_size), lengths_of(args)
+    found: list[list[int]] = []
+
+    def generate() -> None:
+        found.clear()
+        if len(set(lengths)) == 1:
+            params = SamplingParams(temperature=0, max_tokens=lengths[0], ignore_eos=True)
+            found.extend(completion.token_ids for completion in Engine(model, 256).generate(prompts, params))
+            return
+        engine = Engine(model, args.batch)
+        requests = [
+            engine.add(prompt, SamplingParams(temperature=0, max_tokens=length, ignore_eos=True))
+            for prompt, length in zip(prompts, lengths, strict=True)
+        ]
+        while engine.scheduler.busy:
+            engine.step()
+        found.extend(request.output for request in requests)
+
+    times = timed(generate, args.steps)
+    print(json.dumps(times | {"tokens": sum(lengths), "output": found}))
+
+
+if __name__ == "__main__":
+    main()

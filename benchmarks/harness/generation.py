@@ -1,0 +1,44 @@
+"""What both sides of benchmarks/generate.py share. Imports nothing of moreseek: peers have environments of their own."""
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def parse_args(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--batch", type=int, required=True, help="requests at once")
+    parser.add_argument("--requests", type=int, help="requests in all (default: one batch)")
+    parser.add_argument("--prompt-tokens", type=int, default=64)
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--shortest", type=int, help="mixed lengths: from so many new tokens to --new-tokens")
+    parser.add_argument("--steps", type=int, default=3, help="measured repetitions, after one to warm up")
+    return parser.parse_args()
+
+
+def prompts_of(args: argparse.Namespace, vocabulary: int) -> list[list[int]]:
+    rng = random.Random(1)
+    count = args.requests or args.batch
+    return [[rng.randrange(20, vocabulary) for _ in range(args.prompt_tokens)] for _ in range(count)]
+
+
+def lengths_of(args: argparse.Namespace) -> list[int]:
+    rng = random.Random(2)
+    count = args.requests or args.batch
+    return [
+        args.new_tokens if args.shortest is None else rng.randint(args.shortest, args.new_tokens) for _ in range(count)
+    ]
+
+
+def timed(work: Callable[[], None], steps: int) -> dict[str, list[float]]:
+    """Wall and processor seconds of each repetition but the first."""
+    wall, cpu = [], []
+    for _ in range(steps + 1):
+        started, spent = time.perf_counter(), time.process_time()
+        work()
+        wall.append(round(time.perf_counter() - started, 4))
+        cpu.append(round(time.process_time() - spent, 4))
+    return {"seconds_per_step": wall[1:], "cpu_seconds_per_step": cpu[1:]}
