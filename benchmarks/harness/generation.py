@@ -1,4 +1,4 @@
-"""What both sides of benchmarks/generate.py share. Imports nothing of moreseek: peers have environments of their own."""
+"""What both sides of benchmarks/generate.py share. Imports nothing of moreseek: peers have their own environments."""
 
 import argparse
 import random
@@ -27,10 +27,8 @@ def prompts_of(args: argparse.Namespace, vocabulary: int) -> list[list[int]]:
 
 def lengths_of(args: argparse.Namespace) -> list[int]:
     rng = random.Random(2)
-    count = args.requests or args.batch
-    return [
-        args.new_tokens if args.shortest is None else rng.randint(args.shortest, args.new_tokens) for _ in range(count)
-    ]
+    shortest = args.new_tokens if args.shortest is None else args.shortest
+    return [rng.randint(shortest, args.new_tokens) for _ in range(args.requests or args.batch)]
 
 
 def timed(work: Callable[[], None], steps: int) -> dict[str, list[float]]:
