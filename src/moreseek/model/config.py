@@ -1,6 +1,5 @@
 """The shape of a model, under the names that Hugging Face's config.json uses."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,6 +8,7 @@ from pydantic import Field, model_validator
 
 from moreseek.config import Settings, parse
 from moreseek.errors import InputError
+from moreseek.text.folder_files import member, read_json_object
 
 Family = Literal["deepseek_v3", "llama", "qwen2", "qwen3"]
 ARCHITECTURES: dict[str, Family] = {
@@ -182,7 +182,7 @@ class ModelConfig(Settings):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        path = folder / "config.json"
+        path = member(folder, "config.json")
         if not path.is_file():
             raise InputError(f"{folder}: no config.json, so this is not a model folder.")
         return cls.from_hf(read_json_object(path), str(path))
@@ -200,17 +200,6 @@ _ROPE_NUMBERS = {
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises InputError for anything else."""
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
-        raise InputError(f"{path}: not valid JSON ({error}).") from error
-    if not isinstance(table, dict):
-        raise InputError(f"{path}: a JSON object is needed, found {type(table).__name__}.")
-    return table
 
 
 def rope_type(scaling: dict[str, Any] | None) -> str:

@@ -7,22 +7,20 @@ and up, are one matrix each, and rope pairs are always interleaved. Nothing is e
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from moreseek.errors import InputError
-from moreseek.model.config import ModelConfig, read_json_object
+from moreseek.model.config import ModelConfig
+from moreseek.model.folder import FolderTensors
+from moreseek.model.folder import read_tensors as read_tensors
 from moreseek.model.layers import Rope
 from moreseek.model.transformer import Transformer
-
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def save_model(model: Transformer, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
@@ -35,11 +33,15 @@ def save_model(model: Transformer, folder: Path | str, dtype: torch.dtype = torc
     name = str(dtype).removeprefix("torch.")
     tensors = {}
     for key, tensor in export_tensors(model):
-        keep_fp32 = key.endswith("e_score_correction_bias")
+        keep_fp32 = is_routing_bias(key)
         tensors[key] = tensor.detach().to("cpu", torch.float32 if keep_fp32 else dtype).contiguous()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(model.config.to_hf(name), indent=2) + "\n", encoding="utf-8")
-    config = model.config
+    write_config(folder, model.config, name)
+
+
+def write_config(folder: Path, config: ModelConfig, dtype: str) -> None:
+    """Write config.json and generation_config.json. ``dtype`` is the weights', as torch names it: float32, …."""
+    (folder / "config.json").write_text(json.dumps(config.to_hf(dtype), indent=2) + "\n", encoding="utf-8")
     generation = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
     generation |= {"pad_token_id": config.pad_token_id}
     text = json.dumps({key: value for key, value in generation.items() if value is not None}, indent=2) + "\n"
@@ -56,15 +58,28 @@ def load_model(path: Path | str, dtype: torch.dtype = torch.float32, device: tor
         from moreseek.model.gguf import load_gguf
 
         return load_gguf(path, dtype=dtype, device=device)
-    config = ModelConfig.load(path)
-    tensors = read_tensors(path)
-    if config.num_nextn_predict_layers and f"model.layers.{config.num_hidden_layers}.eh_proj.weight" not in tensors:
-        config = config.model_copy(update={"num_nextn_predict_layers": 0})  # transformers drops MTP when it saves
+    config, tensors = open_folder(path)
     return from_tensors(config, tensors, str(path), dtype=dtype, device=device)
 
 
+def open_folder(folder: Path) -> tuple[ModelConfig, FolderTensors]:
+    """A Hugging Face folder's shape and its tensors, none of them read yet. They are checked to fit one another."""
+    config, tensors = ModelConfig.load(folder), FolderTensors(folder)
+    if config.num_nextn_predict_layers and f"model.layers.{config.num_hidden_layers}.eh_proj.weight" not in tensors:
+        config = config.model_copy(update={"num_nextn_predict_layers": 0})  # transformers drops MTP when it saves
+    wanted = sum(config.n_routed_experts if config.is_moe(i) else 1 for i in range(config.num_hidden_layers))
+    if wanted > len(tensors):  # before a model of that many modules is even sketched
+        raise InputError(
+            f"{folder}: the weights do not fit config.json: {config.num_hidden_layers} layers need at least {wanted} "
+            f"tensors, and there are {len(tensors)}."
+        )
+    with torch.device("meta"):
+        _check_fit(Transformer(config), tensors.shapes, str(folder))
+    return config, tensors
+
+
 def from_tensors(
-    config: ModelConfig, tensors: dict[str, Tensor], where: str, dtype: torch.dtype, device: torch.device | str
+    config: ModelConfig, tensors: Mapping[str, Tensor], where: str, dtype: torch.dtype, device: torch.device | str
 ) -> Transformer:
     """Build a model from tensors under Hugging Face's names. Raises InputError naming what is missing or misshapen."""
     with torch.device("meta"):
@@ -103,22 +118,34 @@ def export_tensors(model: Transformer) -> Iterator[tuple[str, Tensor]]:
 
 
 @torch.no_grad()
-def import_tensors(model: Transformer, tensors: dict[str, Tensor], where: str) -> None:
+def import_tensors(model: Transformer, tensors: Mapping[str, Tensor], where: str) -> None:
     """Fill the model in place. Raises InputError that names what is missing or misshapen."""
-    problems: list[str] = []
-    for name, view, shape in slots(model):
-        found = tensors.get(name)
-        if found is None and name.endswith("e_score_correction_bias"):
-            view.zero_()
-        elif found is None:
-            problems.append(f"{name} is missing")
-        elif tuple(found.shape) != shape:
-            problems.append(f"{name} is {tuple(found.shape)}, config.json asks for {shape}")
+    if isinstance(tensors, dict):
+        _check_fit(model, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, where)
+    for name, view, _ in slots(model):
+        if name in tensors:
+            view.copy_(tensors[name].reshape(view.shape))
         else:
-            view.copy_(found.reshape(view.shape))
+            view.zero_()
+
+
+def _check_fit(model: Transformer, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise InputError that names what is missing or misshapen; only the router's bias may be absent (it is 0 then)."""
+    problems: list[str] = []
+    for name, _, shape in slots(model):
+        found = shapes.get(name)
+        if found is None and not is_routing_bias(name):
+            problems.append(f"{name} is missing")
+        elif found is not None and found != shape:
+            problems.append(f"{name} is {found}, config.json asks for {shape}")
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise InputError(f"{where}: the weights do not fit config.json: {shown}.")
+
+
+def is_routing_bias(name: str) -> bool:
+    """Whether a weight is e_score_correction_bias: fp32 in every file, and 0 where a file has none."""
+    return name.endswith("e_score_correction_bias")
 
 
 def slots(model: Transformer) -> Iterator[Slot]:
@@ -210,64 +237,3 @@ def _swiglu(gate_up: Tensor, down: Tensor, prefix: str) -> Iterator[Slot]:
     yield _slot(f"{prefix}gate_proj.weight", gate)
     yield _slot(f"{prefix}up_proj.weight", up)
     yield _slot(f"{prefix}down_proj.weight", down)
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder's safetensors files, sharded or not. Raises InputError for anything unsafe or broken."""
-    index = folder / "model.safetensors.index.json"
-    tensors: dict[str, Tensor] = {}
-    for name in _shard_names(index) if index.is_file() else ["model.safetensors"]:
-        path = folder / name
-        if not path.is_file():
-            raise InputError(_no_weights(folder, name))
-        _check_header(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except SafetensorError as error:
-            raise InputError(
-                f"{path}: damaged ({error}). Copy the file again or go back to an older checkpoint."
-            ) from error
-    return tensors
-
-
-def _shard_names(index: Path) -> list[str]:
-    weight_map = read_json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise InputError(f"{index}: weight_map must be a table of a file name for each tensor.")
-    names = sorted(set(weight_map.values()))
-    if any(Path(name).name != name for name in names):
-        raise InputError(f"{index}: a shard's name leaves the folder.")
-    return names
-
-
-def _no_weights(folder: Path, wanted: str) -> str:
-    pickles = [file.name for file in folder.iterdir() if file.suffix in PICKLES] if folder.is_dir() else []
-    if pickles:
-        return (
-            f"{folder}: {pickles[0]} is a pickle, which can run any code when it is opened, so moreseek never does. "
-            "Convert it to safetensors first (transformers: save_pretrained)."
-        )
-    return f"{folder}: {wanted} is missing."
-
-
-def _check_header(path: Path) -> None:
-    """Refuse a header that is cut off or names a tensor twice (safetensors itself opens the latter)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= min(size - 8, 100_000_000):
-            raise InputError(f"{path}: damaged or not a safetensors file (its header does not fit in {size} bytes).")
-        header = file.read(length)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(keys) != len(set(keys)):
-            raise InputError(f"{path}: its header names a tensor twice.")
-        return dict(pairs)
-
-    try:
-        json.loads(header, object_pairs_hook=unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: its header is not JSON, so the file is damaged.") from error

@@ -5,62 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, processors
 
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 from moreseek.text.gguf_file import GGUFFile, read_gguf
+from moreseek.text.gguf_splitters import SPLITTERS, Splitter
 from moreseek.text.tokenizer import Tokenizer
 
-_CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types that are matched whole
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # llama.cpp's token types; the first two are matched whole
 
 # Ends of a turn that files leave out of their metadata; llama.cpp also knows them by name.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>")
-
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|NUMBER"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-@dataclass(frozen=True)
-class _Splitter:
-    """How a family of vocabularies cuts text into words before merging."""
-
-    steps: tuple[pre_tokenizers.PreTokenizer, ...]
-    nfc: bool = False
-    ignore_merges: bool = False  # a word that is in the vocabulary is taken whole
-
-
-def _by_pattern(number: str) -> tuple[pre_tokenizers.PreTokenizer, ...]:
-    pattern = tokenizers.Regex(_WORDS.replace("NUMBER", number))
-    return (
-        pre_tokenizers.Split(pattern, behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    )
-
-
-_GPT2_STEP = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-_GPT2 = _Splitter((_GPT2_STEP,))
-_DIGITS = _Splitter((pre_tokenizers.Digits(individual_digits=True), _GPT2_STEP))
-_QWEN2 = _Splitter(_by_pattern(r"\p{N}"), nfc=True)
-_LLAMA3 = _Splitter(_by_pattern(r"\p{N}{1,3}"), ignore_merges=True)
-
-# tokenizer.ggml.pre, as llama.cpp's converter names it. It writes "default" where it knew no better; llama.cpp reads
-# that as no model was trained, so we read it as GPT-2, as transformers does.
-_SPLITTERS = {
-    "default": _GPT2,
-    "gpt-2": _GPT2,
-    "gpt2": _GPT2,
-    "smollm": _DIGITS,
-    "starcoder": _DIGITS,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _Splitter(_QWEN2.steps),
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-}
-
 
 @dataclass(frozen=True)
 class TokenIds:
@@ -82,15 +38,15 @@ def load_gguf_tokenizer(path: Path | str) -> Tokenizer:
     if kind != "gpt2":
         raise InputError(f"{path}: tokenizer.ggml.model is '{kind}'; only byte-level BPE ('gpt2') is supported.")
     name = file.get("tokenizer.ggml.pre", str)
-    if name not in _SPLITTERS:
-        hint = did_you_mean(name, list(_SPLITTERS))
+    if name not in SPLITTERS:
+        hint = did_you_mean(name, list(SPLITTERS))
         raise InputError(f"{path}: the pre-tokenizer '{name}' (tokenizer.ggml.pre) is not supported{hint}")
     ids = gguf_token_ids(file)
     if not ids.eos:
         raise InputError(f"{path}: it names no end token (tokenizer.ggml.eos_token_id).")
     template = file.get("tokenizer.chat_template", str, "")
     return Tokenizer(
-        _backend(file, _SPLITTERS[name], ids.bos),
+        _backend(file, SPLITTERS[name], ids.bos),
         eos_ids=ids.eos,
         pad_id=ids.eos[0] if ids.pad is None else ids.pad,
         bos_id=ids.bos,
@@ -118,12 +74,16 @@ def gguf_token_ids(file: GGUFFile) -> TokenIds:
     return TokenIds(tuple(dict.fromkeys(id for id in ends if id is not None)), named("bos"), named("padding"))
 
 
-def _backend(file: GGUFFile, splitter: _Splitter, bos: int | None) -> tokenizers.Tokenizer:
+def _backend(file: GGUFFile, splitter: Splitter, bos: int | None) -> tokenizers.Tokenizer:
     tokens = file.get_list("tokenizer.ggml.tokens", str)
     types = file.get_list("tokenizer.ggml.token_type", int)
     vocabulary = {token: id for id, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens) or len(types) != len(tokens):
         raise InputError(f"{file.path}: damaged: its tokens repeat, or do not match tokenizer.ggml.token_type.")
+    # Ids that only the embedding has: converters fill their place, since llama.cpp wants a text for each.
+    fillers = [id for id, kind in enumerate(types) if kind == _UNUSED and tokens[id] == f"[PAD{id}]"]
+    for id in fillers:
+        del vocabulary[tokens[id]]
     whole = [(text, kind) for text, kind in zip(tokens, types, strict=True) if kind in (_CONTROL, _USER_DEFINED)]
     merges = _merges(file)
     try:
@@ -135,7 +95,7 @@ def _backend(file: GGUFFile, splitter: _Splitter, bos: int | None) -> tokenizers
         raise InputError(f"{file.path}: its tokens and merges make no tokenizer ({error}).") from error
     if splitter.nfc:
         backend.normalizer = normalizers.NFC()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(list(splitter.steps))
+    backend.pre_tokenizer = splitter.pre_tokenizer
     backend.decoder = decoders.ByteLevel()
     return backend
 

@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from moreseek.errors import InputError
+from moreseek.text.folder_files import member, read_json_object, read_text
 from moreseek.text.template import DEFAULT_TEMPLATE
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
@@ -184,7 +185,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, extra_special: Sequen
 
 
 def _load(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
+    path = member(folder, "tokenizer.json")
     if not path.is_file():
         raise InputError(
             f"{folder}: no tokenizer.json. A model folder needs one (transformers' fast tokenizers write it)."
@@ -195,7 +196,7 @@ def _load(folder: Path) -> Tokenizer:
         raise InputError(f"{path}: not a tokenizer that can be read ({error}).") from error
     backend.no_padding()
     backend.no_truncation()
-    config = _read_json(folder / "tokenizer_config.json")
+    config = _read_json(folder, "tokenizer_config.json")
     eos = _eos_ids(folder, config, backend)
     if not eos:
         raise InputError(
@@ -220,7 +221,7 @@ def _eos_ids(folder: Path, config: dict[str, Any], backend: tokenizers.Tokenizer
     own = _token_id(backend, config.get("eos_token"))
     ids = [] if own is None else [own]
     for name in ("generation_config.json", "config.json"):
-        value = _read_json(folder / name).get("eos_token_id")
+        value = _read_json(folder, name).get("eos_token_id")
         if value is not None:
             ids += value if isinstance(value, list) else [value]
             break
@@ -234,25 +235,18 @@ def _token_id(backend: tokenizers.Tokenizer, token: Any) -> int | None:
 
 
 def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
-    path = folder / "chat_template.jinja"
+    path = member(folder, "chat_template.jinja")
     if path.is_file():
-        return path.read_text(encoding="utf-8")
-    inline = config.get("chat_template") or _read_json(folder / "chat_template.json").get("chat_template")
+        return read_text(path)
+    inline = config.get("chat_template") or _read_json(folder, "chat_template.json").get("chat_template")
     if isinstance(inline, list):  # several named templates: the default is the one for chats
         inline = {item.get("name"): item.get("template") for item in inline}.get("default")
     return inline if isinstance(inline, str) else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON object is needed, found {type(value).__name__}.")
-    return value
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    path = member(folder, name)
+    return read_json_object(path) if path.is_file() else {}
 
 
 def _refuse_surrogates(text: str) -> None:

@@ -1,0 +1,179 @@
+"""Safetensors files of a Hugging Face folder: read one tensor at a time, written shard by shard.
+
+A folder may be a stranger's: every header is checked before anything is read, nothing is ever unpickled, and no name
+leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from moreseek.errors import InputError
+from moreseek.text.folder_files import member, read_json_object
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 5_000_000_000
+
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_MAX_HEADER = 100_000_000
+_MAX_DIMENSION = 1 << 48
+
+
+class FolderTensors(Mapping[str, Tensor]):
+    """The tensors of a folder by name; each is read when it is asked for.
+
+    Attributes:
+        shapes: name to shape, from the headers alone.
+        dtypes: name to the type as safetensors writes it: F32, BF16, ….
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self._files: dict[str, Path] = {}
+        index = member(folder, INDEX)
+        for name in _shard_names(index) if index.is_file() else [WEIGHTS]:
+            path = member(folder, name)
+            if not path.is_file():
+                raise InputError(_no_weights(folder, name))
+            for key, (dtype, shape) in _read_header(path).items():
+                if key in self._files:
+                    raise InputError(f"{path}: the tensor {key} is also in {self._files[key].name}.")
+                self._files[key], self.dtypes[key], self.shapes[key] = path, dtype, shape
+        self._open: dict[Path, Any] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        path = self._files[name]
+        if self.dtypes[name] not in _FLOATS:
+            raise InputError(f"{path}: {name} has the type {self.dtypes[name]}; weights must be F32, F16, BF16 or F64.")
+        try:
+            if path not in self._open:
+                self._open[path] = safe_open(path, framework="pt").__enter__()
+            return self._open[path].get_tensor(name)
+        except SafetensorError as error:
+            raise InputError(_damaged(path, str(error))) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder's safetensors files, sharded or not. Raises InputError for anything unsafe or broken."""
+    return dict(FolderTensors(folder))
+
+
+def write_tensors(folder: Path, names: Iterable[tuple[str, int]], tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, given with their sizes in bytes, as one safetensors file or as shards with their index.
+
+    One shard is in memory at a time.
+    """
+    shards: list[list[str]] = [[]]
+    room, total = SHARD_BYTES, 0
+    for name, size in names:
+        if shards[-1] and size > room:
+            shards.append([])
+            room = SHARD_BYTES
+        shards[-1].append(name)
+        room, total = room - size, total + size
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file({name: tensors[name] for name in shard}, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, file)
+    if len(shards) > 1:
+        table = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        (folder / INDEX).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def _shard_names(index: Path) -> list[str]:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise InputError(f"{index}: weight_map must be a table of a file name for each tensor.")
+    names = sorted(set(weight_map.values()))
+    if any(Path(name).name != name or "\0" in name for name in names):
+        raise InputError(f"{index}: a shard's name leaves the folder.")
+    return names
+
+
+def _no_weights(folder: Path, wanted: str) -> str:
+    pickles = [file.name for file in folder.iterdir() if file.suffix in PICKLES] if folder.is_dir() else []
+    if pickles:
+        return (
+            f"{folder}: {pickles[0]} is a pickle, which can run any code when it is opened, so moreseek never does. "
+            "Convert it to safetensors first (transformers: save_pretrained)."
+        )
+    return f"{folder}: {wanted} is missing."
+
+
+def _damaged(path: Path, what: str) -> str:
+    return f"{path}: damaged ({what}). Copy the file again or go back to an older checkpoint."
+
+
+def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name to (type, shape). Refuses a header that is cut off, names a tensor twice, or lies about its tensors' bytes.
+
+    safetensors checks most of this too, but only once it has mapped the file, and not the same in every version.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 2 <= length <= min(size - 8, _MAX_HEADER):
+            raise InputError(f"{path}: damaged or not a safetensors file (its header does not fit in {size} bytes).")
+        text = file.read(length)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(keys) != len(set(keys)):
+            raise InputError(f"{path}: its header names a tensor twice.")
+        return dict(pairs)
+
+    try:
+        header = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: its header is not JSON, so the file is damaged.") from error
+    if not isinstance(header, dict):
+        raise InputError(_damaged(path, "its header is no table of tensors"))
+    header.pop("__metadata__", None)
+    entries = {name: _entry(path, name, table) for name, table in header.items()}
+    end = 0
+    for name, (_, _, start, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if start != end:
+            kind = "belongs to another tensor too" if start < end else "leaves bytes unused before it"
+            raise InputError(_damaged(path, f"{name} begins at byte {start}, which {kind}"))
+        end = stop
+    if end != size - 8 - length:
+        raise InputError(_damaged(path, f"its tensors need {end} bytes, and it holds {size - 8 - length}"))
+    return {name: (dtype, shape) for name, (dtype, shape, _, _) in entries.items()}
+
+
+def _entry(path: Path, name: str, table: Any) -> tuple[str, tuple[int, ...], int, int]:
+    """A tensor's type, shape and span of bytes, which must fit one another."""
+    fields = table if isinstance(table, dict) else {}
+    dtype, shape, span = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    numbers = [*shape, *span] if isinstance(shape, list) and isinstance(span, list) and len(span) == 2 else [-1]
+    if not isinstance(dtype, str) or not all(type(n) is int and 0 <= n <= _MAX_DIMENSION for n in numbers):
+        raise InputError(_damaged(path, f"{name} has no proper dtype, shape and data_offsets"))
+    assert isinstance(shape, list)
+    assert isinstance(span, list)
+    width = _BYTES.get(dtype)
+    if width is not None and math.prod(shape) * width != span[1] - span[0]:
+        raise InputError(_damaged(path, f"{name} of shape {shape} in {dtype} does not take {span[1] - span[0]} bytes"))
+    if span[1] < span[0]:
+        raise InputError(_damaged(path, f"{name} ends before it begins"))
+    return dtype, tuple(shape), span[0], span[1]

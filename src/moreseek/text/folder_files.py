@@ -1,0 +1,50 @@
+"""The small files of a model folder, which may be a stranger's: no link out of it, no file that fills the memory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from moreseek.errors import InputError
+
+MAX_TEXT_BYTES = 200_000_000
+"""Of one file. The largest tokenizer.json are a tenth of it."""
+
+
+def member(folder: Path, name: str) -> Path:
+    """The path of a file in a folder. Raises InputError where it is a link to somewhere else.
+
+    A downloaded folder could link to a private file, which a conversion would then copy into the new model.
+    Hugging Face's own cache is made of links, from snapshots/ to the blobs/ beside it, and is let through.
+    """
+    path = folder / name
+    if path.is_symlink():
+        home = folder.resolve()
+        target = path.resolve()
+        blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+        if not (target.is_relative_to(home) or target.is_relative_to(blobs)):
+            raise InputError(
+                f"{path}: a link that leads out of its folder, to {target}. If you trust it, put the file itself there."
+            )
+    return path
+
+
+def read_text(path: Path) -> str:
+    """The text in a file. Raises InputError where it is too large or not UTF-8."""
+    size = path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise InputError(f"{path}: {size} bytes, more than any such file has ({MAX_TEXT_BYTES}).")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}).") from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises InputError for anything else."""
+    try:
+        table = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: a JSON object is needed, found {type(table).__name__}.")
+    return table
