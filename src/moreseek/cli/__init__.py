@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,24 @@ app = typer.Typer(
 app.add_typer(arena.app, name="arena")
 
 Model = Annotated[str, typer.Argument(help="a run, run/stage, a Hugging Face folder or a .gguf file", metavar="MODEL")]
+
+
+class Form(StrEnum):
+    """What `moreseek convert` writes."""
+
+    HF = "hf"
+    GGUF = "gguf"
+
+
+class Type(StrEnum):
+    """Types of weights that `moreseek convert` writes; q8_0 only into .gguf files."""
+
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+
+
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 
 
@@ -193,3 +212,20 @@ def eval_(
         typer.echo(json.dumps(result, indent=1))
     else:
         print_result(result)
+
+
+@app.command()
+def convert(
+    model: Model,
+    target: Annotated[Path, typer.Argument(help="a new folder, or a new .gguf file", metavar="TARGET")],
+    to: Annotated[Form | None, typer.Option(help="the form to write (default: told by TARGET's name)")] = None,
+    type_: Annotated[
+        Type | None, typer.Option("--type", help="type of the weights (default: what the model has)")
+    ] = None,
+) -> None:
+    """Convert a model between Hugging Face folders, .gguf files and runs; nothing is overwritten."""
+    from moreseek.cli.convert import convert as write
+
+    for note in write(model, target, to and to.value, type_ and type_.value):
+        typer.echo(f"note: {note}.", err=True)
+    typer.echo(f"Wrote {target}")

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,13 @@ ARCHITECTURES: dict[str, Family] = {
     "Qwen3ForCausalLM": "qwen3",
 }
 
+# Bounds beyond any model: a hostile config.json must be refused before it costs time or memory.
+Width = Annotated[int, Field(gt=0, le=1 << 20)]
+Vocabulary = Annotated[int, Field(gt=0, le=1 << 24)]
+Layers = Annotated[int, Field(gt=0, le=4096)]
+Experts = Annotated[int, Field(gt=0, le=1 << 16)]
+_MAX_HEADS_WIDTH = 1 << 24
+
 
 class ModelConfig(Settings):
     """Shape of one transformer. Keys of the other family are ignored.
@@ -26,16 +33,16 @@ class ModelConfig(Settings):
     """
 
     model_type: Family = "deepseek_v3"
-    vocab_size: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
-    num_attention_heads: int = Field(gt=0)
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    max_position_embeddings: int = 4096
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
+    vocab_size: Vocabulary
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Width
+    num_key_value_heads: Width | None = None
+    head_dim: Width | None = None
+    max_position_embeddings: int = Field(default=4096, gt=0, le=1 << 30)
+    rms_norm_eps: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
+    rope_theta: float = Field(default=10000.0, gt=0, allow_inf_nan=False)
     rope_scaling: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
     attention_bias: bool = False
@@ -44,24 +51,27 @@ class ModelConfig(Settings):
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
     # DeepSeek-V3 only
-    q_lora_rank: int | None = None
-    kv_lora_rank: int = 512
-    qk_nope_head_dim: int = 128
-    qk_rope_head_dim: int = 64
-    v_head_dim: int = 128
-    n_routed_experts: int = 8
-    n_shared_experts: int = 1
-    num_experts_per_tok: int = 2
-    moe_intermediate_size: int = 128
-    first_k_dense_replace: int = 1
-    n_group: int = 1
-    topk_group: int = 1
+    q_lora_rank: Width | None = None
+    kv_lora_rank: Width = 512
+    qk_nope_head_dim: Width = 128
+    qk_rope_head_dim: Width = 64
+    v_head_dim: Width = 128
+    n_routed_experts: Experts = 8
+    n_shared_experts: int = Field(default=1, ge=0, le=1024)
+    num_experts_per_tok: Experts = 2
+    moe_intermediate_size: Width = 128
+    first_k_dense_replace: int = Field(default=1, ge=0)
+    n_group: Experts = 1
+    topk_group: Experts = 1
     norm_topk_prob: bool = True
-    routed_scaling_factor: float = 1.0
+    routed_scaling_factor: float = Field(default=1.0, allow_inf_nan=False)
     num_nextn_predict_layers: int = Field(default=0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        widest = self.qk_head_dim + self.v_head_dim if self.is_deepseek else self.attention_head_dim
+        if max(self.num_attention_heads, self.kv_heads) * widest > _MAX_HEADS_WIDTH:
+            raise ValueError(f"{self.num_attention_heads} heads of width {widest} are beyond any model")
         if self.is_deepseek:
             if self.qk_rope_head_dim % 2:
                 raise ValueError("qk_rope_head_dim must be even, since rope rotates pairs")

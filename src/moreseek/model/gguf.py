@@ -22,6 +22,7 @@ from moreseek.text.gguf_file import GGUFFile, TensorEntry, read_gguf
 
 _CHUNK = 1 << 16  # numbers dequantised at a time: fits the cache
 
+
 def load_gguf(path: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Transformer:
     """Load a llama, qwen2, qwen3 or deepseek2 .gguf file, quantised or not, as load_model loads a folder.
 

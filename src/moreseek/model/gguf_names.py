@@ -82,7 +82,7 @@ def layout(config: ModelConfig) -> list[Packed]:
 
 
 def unpack(name: str, config: ModelConfig, read: Callable[..., Tensor]) -> Tensor:
-    """One weight under Hugging Face's name. ``read(tensor, index=None)`` gives a tensor of the file, or one of a stack."""
+    """One weight under Hugging Face's name. ``read(tensor, index=None)``: a tensor of the file, or one of a stack."""
     if expert := _EXPERT.fullmatch(name):
         return read(_stack(expert), int(expert[2]))
     if _KV_B.fullmatch(name):

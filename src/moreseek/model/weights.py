@@ -67,7 +67,8 @@ def open_folder(folder: Path) -> tuple[ModelConfig, FolderTensors]:
     config, tensors = ModelConfig.load(folder), FolderTensors(folder)
     if config.num_nextn_predict_layers and f"model.layers.{config.num_hidden_layers}.eh_proj.weight" not in tensors:
         config = config.model_copy(update={"num_nextn_predict_layers": 0})  # transformers drops MTP when it saves
-    wanted = sum(config.n_routed_experts if config.is_moe(i) else 1 for i in range(config.num_hidden_layers))
+    routed = max(0, config.num_hidden_layers - config.first_k_dense_replace) if config.is_deepseek else 0
+    wanted = config.num_hidden_layers + routed * config.n_routed_experts
     if wanted > len(tensors):  # before a model of that many modules is even sketched
         raise InputError(
             f"{folder}: the weights do not fit config.json: {config.num_hidden_layers} layers need at least {wanted} "
@@ -111,10 +112,18 @@ def export_tensors(model: Transformer) -> Iterator[tuple[str, Tensor]]:
     """(Hugging Face name, tensor) of every weight, MTP with its tied copies of embedding and head."""
     for slot in slots(model):
         yield slot.name, slot.view.reshape(slot.shape)
-    if model.mtp is not None:
-        prefix = f"model.layers.{model.config.num_hidden_layers}."
-        yield prefix + "embed_tokens.weight", model.embed_tokens.weight.clone()
-        yield prefix + "shared_head.head.weight", model.head.clone()
+    weights = {"model.embed_tokens.weight": model.embed_tokens.weight, "lm_head.weight": model.head}
+    for copy, name in tied_copies(model.config).items():
+        yield copy, weights[name].clone()
+
+
+def tied_copies(config: ModelConfig) -> dict[str, str]:
+    """The MTP block's copies of embedding and head, as checkpoints have them, and the weight that each is a copy of."""
+    if not config.num_nextn_predict_layers:
+        return {}
+    prefix, embedding = f"model.layers.{config.num_hidden_layers}.", "model.embed_tokens.weight"
+    head = embedding if config.tie_word_embeddings else "lm_head.weight"
+    return {f"{prefix}embed_tokens.weight": embedding, f"{prefix}shared_head.head.weight": head}
 
 
 @torch.no_grad()

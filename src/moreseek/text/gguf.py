@@ -13,10 +13,16 @@ from moreseek.text.gguf_file import GGUFFile, read_gguf
 from moreseek.text.gguf_splitters import SPLITTERS, Splitter
 from moreseek.text.tokenizer import Tokenizer
 
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # llama.cpp's token types; the first two are matched whole
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # llama.cpp's token types; the middle two are matched whole
 
 # Ends of a turn that files leave out of their metadata; llama.cpp also knows them by name.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>")
+
+
+def filler(id: int) -> str:
+    """The text of an id that the model has and the tokenizer has not, as llama.cpp's converter writes it."""
+    return f"[PAD{id}]"
+
 
 @dataclass(frozen=True)
 class TokenIds:
@@ -69,7 +75,7 @@ def gguf_token_ids(file: GGUFFile) -> TokenIds:
         return id
 
     types = file.get_list("tokenizer.ggml.token_type", int)
-    control = {text: id for id, (text, kind) in enumerate(zip(tokens, types, strict=False)) if kind == _CONTROL}
+    control = {text: id for id, (text, kind) in enumerate(zip(tokens, types, strict=False)) if kind == CONTROL}
     ends = [named("eos"), named("eot"), *map(control.get, _TURN_ENDS)]
     return TokenIds(tuple(dict.fromkeys(id for id in ends if id is not None)), named("bos"), named("padding"))
 
@@ -81,14 +87,14 @@ def _backend(file: GGUFFile, splitter: Splitter, bos: int | None) -> tokenizers.
     if len(vocabulary) != len(tokens) or len(types) != len(tokens):
         raise InputError(f"{file.path}: damaged: its tokens repeat, or do not match tokenizer.ggml.token_type.")
     # Ids that only the embedding has: converters fill their place, since llama.cpp wants a text for each.
-    fillers = [id for id, kind in enumerate(types) if kind == _UNUSED and tokens[id] == f"[PAD{id}]"]
+    fillers = [id for id, kind in enumerate(types) if kind == UNUSED and tokens[id] == filler(id)]
     for id in fillers:
         del vocabulary[tokens[id]]
-    whole = [(text, kind) for text, kind in zip(tokens, types, strict=True) if kind in (_CONTROL, _USER_DEFINED)]
+    whole = [(text, kind) for text, kind in zip(tokens, types, strict=True) if kind in (CONTROL, USER_DEFINED)]
     merges = _merges(file)
     try:
         backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splitter.ignore_merges))
-        backend.add_tokens([tokenizers.AddedToken(t, special=kind == _CONTROL, normalized=False) for t, kind in whole])
+        backend.add_tokens([tokenizers.AddedToken(t, special=kind == CONTROL, normalized=False) for t, kind in whole])
         if bos is not None and file.get("tokenizer.ggml.add_bos_token", bool, False):
             backend.post_processor = _start_with(tokens[bos], bos)
     except Exception as error:  # tokenizers raises bare Exception

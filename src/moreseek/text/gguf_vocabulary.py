@@ -4,15 +4,9 @@ import json
 from typing import Any
 
 from moreseek.errors import InputError
+from moreseek.text.gguf import CONTROL, NORMAL, UNUSED, USER_DEFINED, filler
 from moreseek.text.gguf_splitters import composes, splitter_name
 from moreseek.text.tokenizer import Tokenizer
-
-NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # llama.cpp's token types; all but NORMAL and UNUSED are matched whole
-
-
-def filler(id: int) -> str:
-    """The text of an id that a model has and its tokenizer has not, as llama.cpp's converter writes it."""
-    return f"[PAD{id}]"
 
 
 def tokenizer_metadata(tokenizer: Tokenizer, rows: int, where: str) -> tuple[dict[str, Any], list[str]]:
@@ -24,7 +18,7 @@ def tokenizer_metadata(tokenizer: Tokenizer, rows: int, where: str) -> tuple[dic
     _refuse_other_kinds(tokenizer, state, where)
     if tokenizer.vocab_size > rows:
         raise InputError(
-            f"{where}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}: they do not belong together."
+            f"{where}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}: they do not fit."
         )
     found = splitter_name(tokenizer.backend)
     if found is None:
@@ -37,7 +31,9 @@ def tokenizer_metadata(tokenizer: Tokenizer, rows: int, where: str) -> tuple[dic
     tokens, types = _tokens(tokenizer, state, rows)
     if len(set(tokens)) != len(tokens):
         raise InputError(f"{where}: two ids of the tokenizer have the same text, which llama.cpp does not take.")
-    stripped = [t["content"] for t in state["added_tokens"] if t.get("lstrip") or t.get("rstrip") or t.get("single_word")]
+    stripped = [
+        t["content"] for t in state["added_tokens"] if t.get("lstrip") or t.get("rstrip") or t.get("single_word")
+    ]
     if stripped:
         notes.append(f"llama.cpp keeps the spaces around {', '.join(stripped[:3])}; the tokenizer here swallows them")
     metadata: dict[str, Any] = {
@@ -65,7 +61,7 @@ def _refuse_other_kinds(tokenizer: Tokenizer, state: dict[str, Any], where: str)
     plain = not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
     if model.get("type") != "BPE" or model.get("byte_fallback") or not byte_level or not plain:
         raise InputError(
-            f"{where}: tokenizer.json holds a tokenizer ({model.get('type')}) that is no byte-level BPE; only that kind "
+            f"{where}: tokenizer.json holds a tokenizer ({model.get('type')}) that is no byte-level BPE; only those "
             "can be written to a .gguf file. Export to a Hugging Face folder instead."
         )
     if composes(tokenizer.backend) is None:
