@@ -23,7 +23,7 @@ Width = Annotated[int, Field(gt=0, le=1 << 20)]
 Vocabulary = Annotated[int, Field(gt=0, le=1 << 24)]
 Layers = Annotated[int, Field(gt=0, le=4096)]
 Experts = Annotated[int, Field(gt=0, le=1 << 16)]
-_MAX_HEADS_WIDTH = 1 << 24
+_MAX_HEADS_WIDTH = 1 << 22
 
 
 class ModelConfig(Settings):

@@ -80,7 +80,7 @@ class _Cast(Mapping[str, Tensor]):
         if is_routing_bias(source) and source not in self._weights:
             return torch.zeros(self._shapes[name])
         numbers = self._weights[source]
-        cast = numbers.to(self._type(name)).contiguous()
+        cast = numbers.to(self._type(name), copy=name in self._copies).contiguous()
         if cast.dtype == torch.float16 and bool((cast.isinf() & numbers.isfinite()).any()):
             raise InputError(f"{name} has numbers beyond F16's range of ±65504. Choose --type bf16 or f32.")
         return cast
