@@ -1,6 +1,5 @@
 """The shape of a model, under the names that Hugging Face's config.json uses."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -42,7 +41,7 @@ class ModelConfig(Settings):
     head_dim: Width | None = None
     max_position_embeddings: int = Field(default=4096, gt=0, le=1 << 30)
     rms_norm_eps: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
-    rope_theta: float = Field(default=10000.0, gt=0, allow_inf_nan=False)
+    rope_theta: float = Field(default=10000.0, gt=1, allow_inf_nan=False)
     rope_scaling: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
     attention_bias: bool = False
@@ -167,8 +166,9 @@ class ModelConfig(Settings):
     def from_hf(cls, table: dict[str, Any], where: str = "config.json") -> Self:
         """Read config.json of a supported architecture. Raises InputError for what we cannot honour."""
         names = table.get("architectures") or []
+        names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
         family = next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), table.get("model_type"))
-        if family not in ARCHITECTURES.values():
+        if not isinstance(family, str) or family not in ARCHITECTURES.values():
             raise InputError(
                 f"{where}: architecture {names or family} is not supported. Supported: {', '.join(ARCHITECTURES)}."
             )
@@ -210,6 +210,9 @@ _ROPE_NUMBERS = {
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
+_ROPE_OPTIONS = ("original_max_position_embeddings", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+                 "attention_factor")  # fmt: skip
+_MAX_ROPE_NUMBER = 1 << 40
 
 
 def rope_type(scaling: dict[str, Any] | None) -> str:
@@ -219,11 +222,13 @@ def rope_type(scaling: dict[str, Any] | None) -> str:
 
 def _check_rope_scaling(scaling: dict[str, Any]) -> None:
     kind = rope_type(scaling)
-    if kind not in _ROPE_NUMBERS:
+    if not isinstance(kind, str) or kind not in _ROPE_NUMBERS:
         raise ValueError("rope_scaling type must be yarn, linear or llama3")
-    for key in _ROPE_NUMBERS[kind]:
+    for key in (*_ROPE_NUMBERS[kind], *_ROPE_OPTIONS):
         value = scaling.get(key)
-        if not isinstance(value, int | float) or not 0 < value < math.inf:
+        if value is None and key not in _ROPE_NUMBERS[kind]:
+            continue
+        if not isinstance(value, int | float) or not 0 < value <= _MAX_ROPE_NUMBER:
             raise ValueError(f"rope_scaling of type {kind} needs a positive {key}, found {value!r}")
 
 
@@ -234,6 +239,8 @@ def _refuse_unsupported(table: dict[str, Any], where: str) -> None:
         "mlp_bias": bool(table.get("mlp_bias")),
         "use_sliding_window": bool(table.get("use_sliding_window")),
         "scoring_func": table.get("scoring_func", "sigmoid") != "sigmoid",
+        "topk_method": table.get("topk_method", "noaux_tc") != "noaux_tc",
+        "moe_layer_freq": table.get("moe_layer_freq", 1) != 1,
         "rope_interleave": table.get("rope_interleave", True) is False,
         "quantization_config": table.get("quantization_config") is not None,
     }

@@ -42,7 +42,10 @@ def read_text(path: Path) -> str:
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises InputError for anything else."""
     try:
-        table = json.loads(read_text(path))
+        text = read_text(path)
+        table = json.loads(text)
+        if "\\u" in text:  # half of a character, written as an escape, could not be written or shown again
+            json.dumps(table, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(table, dict):

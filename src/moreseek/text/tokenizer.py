@@ -20,6 +20,7 @@ SPECIAL_TOKENS = (PAD, BEGIN, END, "<|system|>", "<|user|>", "<|assistant|>", "<
 # Single ids, but text to tokenizers: a decoder that skips special tokens keeps the thinking readable.
 TEXT_TOKENS = ("<think>", "</think>")
 _BYTES = 256
+_MAX_GROWTH = 1_000  # the longest replacement of a normalizer; the field's are a few characters
 # Encodings carry more than ids: many at a time would take a hundred times the memory of the ids.
 _BATCH = 1_024
 # Qwen2's word pattern: single digits, and known to the tools that convert tokenizers. One expression costs
@@ -72,8 +73,8 @@ class Tokenizer:
         """Ids of a text, nothing added. With ``special=False`` control strings in it are ordinary text."""
         _refuse_surrogates(text)
         if special or not self.find_control(text):
-            return self.backend.encode(text, add_special_tokens=False).ids
-        ids = self._plain_backend.encode(text, add_special_tokens=False).ids
+            return _encode(self.backend, text)
+        ids = _encode(self._plain_backend, text)
         if not set(ids).isdisjoint(self._control.values()):
             # A vocabulary that also holds its control strings as words: break them after one character.
             return [id for part in self._broken_at_control(text) for id in self.encode(part, special=False)]
@@ -85,7 +86,11 @@ class Tokenizer:
             _refuse_surrogates(text)
         ids: list[list[int]] = []
         for start in range(0, len(texts), _BATCH):
-            batch = self.backend.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
+            try:
+                batch = self.backend.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
+            except BaseException as error:
+                _refuse_panic(error)
+                raise
             ids += [encoding.ids for encoding in batch]
         return ids
 
@@ -194,6 +199,7 @@ def _load(folder: Path) -> Tokenizer:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise InputError(f"{path}: not a tokenizer that can be read ({error}).") from error
+    _refuse_growth(backend, path)
     backend.no_padding()
     backend.no_truncation()
     config = _read_json(folder, "tokenizer_config.json")
@@ -225,7 +231,8 @@ def _eos_ids(folder: Path, config: dict[str, Any], backend: tokenizers.Tokenizer
         if value is not None:
             ids += value if isinstance(value, list) else [value]
             break
-    return list(dict.fromkeys(id for id in ids if isinstance(id, int) and backend.id_to_token(id) is not None))
+    known = (id for id in ids if isinstance(id, int) and 0 <= id < 1 << 32)  # what the backend can be asked about
+    return list(dict.fromkeys(id for id in known if backend.id_to_token(id) is not None))
 
 
 def _token_id(backend: tokenizers.Tokenizer, token: Any) -> int | None:
@@ -247,6 +254,33 @@ def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     path = member(folder, name)
     return read_json_object(path) if path.is_file() else {}
+
+
+def _encode(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+    try:
+        return backend.encode(text, add_special_tokens=False).ids
+    except BaseException as error:
+        _refuse_panic(error)
+        raise
+
+
+def _refuse_panic(error: BaseException) -> None:
+    """A stranger's tokenizer.json may hold an expression that backtracks for ever; the library then panics."""
+    if type(error).__name__ == "PanicException":  # pyo3's, which no module exports
+        raise InputError(
+            f"The tokenizer gave up on a text ({error}): its tokenizer.json is damaged or hostile."
+        ) from error
+
+
+def _refuse_growth(backend: tokenizers.Tokenizer, path: Path) -> None:
+    """Refuse a normalizer whose replacements, one after the other, could make a short text fill the memory."""
+    if backend.normalizer is None:
+        return
+    growth = 1
+    for content in re.findall(r'"(?:content|prepend)":"((?:[^"\\]|\\.)*)"', backend.normalizer.__getstate__().decode()):
+        growth *= max(1, len(content))
+    if growth > _MAX_GROWTH:
+        raise InputError(f"{path}: its normalizer can make a text {growth} times longer, so it is damaged or hostile.")
 
 
 def _refuse_surrogates(text: str) -> None:
