@@ -2,14 +2,12 @@
 
 Jinja's sandbox keeps a template away from Python, but not from the clock or from memory: a loop over ``range``
 or a string that doubles itself takes the machine down. So every turn of a loop or macro is counted (a step is
-compiled into its body), and what makes long values is checked before it makes them.
+compiled into its body), what makes long values is checked before it makes them, and all that is made is counted.
 """
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -20,84 +18,86 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-MAX_CHARACTERS = 8_000_000
-"""A rendered chat, or one value on the way, longer than this is an attack or a mistake: no context holds it."""
+from moreseek.text.allowance import current
 
-MAX_RENDER_S = 5.0
 MAX_INTEGER_ARGUMENT = 10_000
 MAX_BITS = 10_000
 
 _LONG_WIDTH = re.compile(r"[0-9]{5}")
-_deadline: ContextVar[float] = ContextVar("deadline", default=0.0)
-
-
-def start_clock() -> None:
-    """Give the rendering that follows in this context MAX_RENDER_S seconds."""
-    _deadline.set(time.monotonic() + MAX_RENDER_S)
-
-
-def check_clock() -> None:
-    """Raise TemplateError where the time is used up."""
-    if time.monotonic() > _deadline.get():
-        raise jinja2.TemplateError(f"it ran longer than {MAX_RENDER_S:g} s")
+_REFUSED_METHODS = ("encode", "expandtabs", "translate", "maketrans")  # they grow without bound; no chat needs them
+_GROW_BY_ARGUMENT = ("center", "indent", "slice", "batch", "wordwrap", "truncate", "urlize")
 
 
 class ChatSandbox(ImmutableSandboxedEnvironment):
-    """transformers' template environment, bounded. Call start_clock() before each rendering."""
+    """transformers' template environment, bounded. Call allowance.begin() before each rendering."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"])
+        extensions: list[Any] = [_GenerationTag, "jinja2.ext.loopcontrols"]
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions, finalize=_made)
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
         self.globals["range"] = _bounded_range
         del self.globals["lipsum"]
         self.filters["tojson"] = _to_json
-        for name, method in (("join", "join"), ("replace", "replace"), ("format", "format")):
-            self.filters[name] = _checked(self.filters[name], method)
-        for name in ("batch", "center", "indent", "slice", "wordwrap"):
-            self.filters[name] = _checked(self.filters[name], "")
+        self.filters = {name: _checked(filter, name) for name, filter in self.filters.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         return _Bound().visit(super()._parse(source, name, filename))
 
-    def step(self) -> str:
-        """Compiled into every loop and macro."""
-        check_clock()
+    def step(self, written: int) -> str:
+        """Compiled into every loop and macro, with the length of the plain text in its body."""
+        current().spend(1 + written)
         return ""
+
+    def made(self, value: Any) -> Any:
+        """Compiled around every list, tuple and table that a template writes down."""
+        return _made(value)
+
+    def cut(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
+        """What ``value[start:stop:step]`` means."""
+        return _made(value[start:stop:step])
 
     def concatenate(self, *values: Any) -> str:
         """What ``~`` means."""
-        return "".join(_bounded_strings(map(str, values)))
+        current().check(sum(map(current().weigh, values)))
+        return _made("".join(map(str, values)))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Binary operators; those that make long values are checked first."""
         if operator == "**" or (operator == "%" and isinstance(left, str)):
             raise jinja2.TemplateError(f"'{operator}' is not allowed on these values")
-        sizes = [len(value) if hasattr(value, "__len__") else 0 for value in (left, right)]
+        allowance = current()
+        sizes = [allowance.weigh(value) if hasattr(value, "__len__") else 0 for value in (left, right)]
         if operator == "+":
-            _check_size(sum(sizes))
+            allowance.check(sum(sizes))
         elif operator == "*":
             factors = [value for value in (left, right) if isinstance(value, int)]
-            _check_size(max(sizes) * max(factors, default=1))
+            allowance.check(max(sizes) * max(factors, default=1))
             if sum(value.bit_length() for value in factors) > MAX_BITS:
                 raise jinja2.TemplateError("an integer grew too large")
-        return super().call_binop(context, operator, left, right)
+        return _made(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Calls; the methods of strings are checked first."""
         # Jinja wraps str.format so that its fields are safe; the method itself is below.
         text = getattr(getattr(function, "__wrapped__", function), "__self__", None)
-        if isinstance(text, str):
-            _check_call(text, getattr(function, "__name__", ""), [*args, *kwargs.values()])
-        return super().call(context, function, *args, **kwargs)
+        if isinstance(text, str | bytes):
+            name = getattr(function, "__name__", "")
+            if name == "join" and args:
+                args = (list(args[0]), *args[1:])  # looking at a generator uses it up
+            _check_call(str(text), name, [*args, *kwargs.values()])
+        return _made(super().call(context, function, *args, **kwargs))
 
 
 class _Bound(NodeTransformer):
     """Adds a step to loops and macros, and lets ``~`` go through ChatSandbox.concatenate."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  (Jinja's names)
+        return self._with_step(node)
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
         return self._with_step(node)
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
@@ -107,9 +107,29 @@ class _Bound(NodeTransformer):
         self.generic_visit(node)
         return _environment_call("concatenate", node.nodes, node.lineno)
 
-    def _with_step(self, node: nodes.For | nodes.Macro) -> nodes.Node:
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        step = _environment_call("step", [], node.lineno)
+        return _environment_call("made", [node], node.lineno)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _environment_call("made", [node], node.lineno)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _environment_call("made", [node], node.lineno) if node.ctx == "load" else node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        ends = [end or nodes.Const(None) for end in (node.arg.start, node.arg.stop, node.arg.step)]
+        return _environment_call("cut", [node.node, *ends], node.lineno)
+
+    def _with_step(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
+        self.generic_visit(node)
+        written = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+        step = _environment_call("step", [nodes.Const(written)], node.lineno)
         node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
         return node
 
@@ -151,48 +171,56 @@ def _bounded_range(*bounds: int) -> range:
     return steps
 
 
-def _checked(function: Callable[..., Any], method: str) -> Callable[..., Any]:
+def _made(value: Any) -> Any:
+    """Count a value that the template made; it is handed through."""
+    current().spend(current().weigh(value))
+    return value
+
+
+def _checked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """A filter behind the checks of the string method that it is like. Its Jinja marks are kept."""
     marked = bool(getattr(function, "jinja_pass_arg", None))  # it is handed the environment first
 
     def checked(*args: Any, **kwargs: Any) -> Any:
-        value, *others = args[1:] if marked else args
-        others += kwargs.values()
-        if method == "join":
+        first = args[:1] if marked else ()
+        value, *others = args[len(first) :]
+        if name in ("join", "list", "sort", "unique", "groupby", "string", "pprint", "tojson", "batch", "slice"):
+            if isinstance(value, Iterator):
+                value = list(value)
+            current().check(current().weigh(value))
+        arguments = [*others, *kwargs.values()]
+        if name == "join":
             value = list(value)
-            args = (args[0], value, *args[2:]) if marked else (value, *args[1:])
-            _check_call(str(others[0]) if others else "", method, [map(str, value)])
-        else:
-            _check_call(str(value), method, others)
-        return function(*args, **kwargs)
+            _check_call(str(others[0]) if others else "", name, [value])
+        elif isinstance(value, str | bytes | int | float) or name == "format":
+            _check_call(str(value), name, arguments)
+        return _made(function(*first, value, *others, **kwargs))
 
-    checked.__dict__.update(function.__dict__)
+    checked.__dict__.update(getattr(function, "__dict__", {}))
     return checked
 
 
 def _check_call(text: str, method: str, values: Iterable[Any]) -> None:
     """Refuse a call of a string's method (or the like) whose result could be out of bounds."""
-    values = list(values)
+    values, allowance = list(values), current()
+    weights = [allowance.weigh(value) for value in values]
+    if method in _REFUSED_METHODS:
+        raise jinja2.TemplateError(f"{method}() is not allowed")
     if any(isinstance(value, int) and value > MAX_INTEGER_ARGUMENT for value in values):
         raise jinja2.TemplateError(f"integers above {MAX_INTEGER_ARGUMENT} are not allowed here")
     if method == "replace" and len(values) >= 2:
-        _check_size(len(text) + text.count(str(values[0])) * len(str(values[1])))
+        allowance.check(len(text) + text.count(str(values[0])) * len(str(values[1])))
     elif method == "join" and values:
-        for count, _ in enumerate(_bounded_strings(map(str, values[0]))):
-            _check_size(count * len(text))
-    elif method in ("format", "format_map") and _LONG_WIDTH.search(text):
-        raise jinja2.TemplateError("a width of five digits is not allowed in a format")
-
-
-def _bounded_strings(strings: Iterable[str]) -> Iterable[str]:
-    size = 0
-    for text in strings:
-        size += len(text)
-        _check_size(size)
-        yield text
-
-
-def _check_size(size: int) -> None:
-    check_clock()
-    if size > MAX_CHARACTERS:
-        raise jinja2.TemplateError(f"it made a value of more than {MAX_CHARACTERS} characters or items")
+        parts = list(values[0])
+        allowance.check(sum(len(str(part)) + len(text) for part in parts))
+    elif method in ("format", "format_map"):
+        if _LONG_WIDTH.search(text):
+            raise jinja2.TemplateError("a width of five digits is not allowed in a format")
+        allowance.check(len(text) + (text.count("%") + text.count("{")) * sum(weights))
+    elif method in _GROW_BY_ARGUMENT:
+        lengths = [value for value in values if isinstance(value, int)]
+        lines = text.count("\n") + 1 if method == "indent" else 1
+        allowance.check(lines * max(lengths, default=1))
+        for value in values:
+            if isinstance(value, str):
+                allowance.check(len(text.split()) * len(value))

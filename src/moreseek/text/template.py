@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-
 from moreseek.errors import InputError
 from moreseek.records import Message
-from moreseek.text.sandbox import MAX_CHARACTERS, ChatSandbox, check_clock, start_clock
+from moreseek.text.allowance import begin
+from moreseek.text.sandbox import ChatSandbox
+
+MAX_SOURCE, MAX_TAGS = 100_000, 5_000
+"""Characters of a template, and tags in it. The longest of the field have a fifth of that."""
 
 # R1's shape: system and assistant turns are closed by <|end|>, the thinking of turns that a user has
 # answered is dropped (but not its tags: a turn always looks the same), and the generation prompt opens it.
@@ -75,9 +77,16 @@ class ChatTemplate:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        tags = source.count("{{") + source.count("{%")
+        if len(source) > MAX_SOURCE or tags > MAX_TAGS:
+            raise InputError(
+                f"The chat template has {len(source)} characters and {tags} tags; "
+                f"at most {MAX_SOURCE} and {MAX_TAGS} are allowed."
+            )
+        begin()  # constants are computed here
         try:
             self._template = ChatSandbox().from_string(source)
-        except (jinja2.TemplateError, RecursionError) as error:
+        except Exception as error:  # Jinja's own, and Python's on the code that Jinja makes of deep nesting
             raise InputError(f"The chat template is not valid Jinja: {error}.") from error
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any) -> str:
@@ -89,14 +98,13 @@ class ChatTemplate:
         values = {"tools": None, "documents": None, **variables, "add_generation_prompt": add_generation_prompt}
         parts: list[str] = []
         size = 0
-        start_clock()
         try:
+            allowance = begin(turns, values)
             for part in self._template.generate(messages=turns, **values):
                 parts.append(part)
                 size += len(part)
-                if size > MAX_CHARACTERS:
-                    raise jinja2.TemplateError(f"it wrote more than {MAX_CHARACTERS} characters")
-                check_clock()
+                allowance.check(size)
+                allowance.check_clock()
         except Exception as error:  # a template is foreign code: whatever it raises is its refusal
             raise InputError(f"The chat template refused the messages: {error}") from error
         return "".join(parts)

@@ -4,7 +4,7 @@ import pytest
 
 from moreseek.errors import InputError
 from moreseek.records import Message
-from moreseek.text import sandbox
+from moreseek.text import allowance
 from moreseek.text.template import ChatTemplate
 
 USER = Message(role="user", content="<b>é</b>")
@@ -63,7 +63,7 @@ def test_templates_render_as_in_transformers(source, expected):
     ],
 )
 def test_a_hostile_template_is_stopped_soon(source, monkeypatch):
-    monkeypatch.setattr(sandbox, "MAX_RENDER_S", 0.2)
+    monkeypatch.setattr(allowance, "MAX_RENDER_S", 0.2)
     start = time.monotonic()
     with pytest.raises(InputError, match="chat template"):
         render(source)
