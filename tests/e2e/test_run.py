@@ -178,3 +178,12 @@ def test_the_time_of_killed_processes_counts_in_the_report(tmp_path: Path, mores
     assert moreseek(*run).returncode == 0
     [stage] = json.loads((tmp_path / "run" / "report.json").read_text())["stages"]
     assert 700 < stage["wall_s"] < 1000  # seven steps were saved before the kill
+
+
+def test_bench_tells_speed_and_limit(run: Path, moreseek: Moreseek) -> None:
+    options = ("--batch", "1", "--batch", "4", "--prompt-tokens", "20", "--new-tokens", "8")
+    found = json.loads(moreseek("bench", f"{run}/base", *options, "--json").stdout)
+    assert [row["batch"] for row in found["results"]] == [1, 4]
+    assert all(0 < row["write_tokens_s"] <= 1.2 * row["limit_tokens_s"] for row in found["results"])
+    assert found["cache_bytes_a_token"] > 0
+    assert "of the limit" in moreseek("bench", f"{run}/base", *options).stdout

@@ -161,6 +161,24 @@ def status(
 
 
 @app.command()
+def bench(
+    model: Model,
+    batch: Annotated[list[int], typer.Option(help="Requests at once; may be given several times.", min=1)] = [1, 8, 64],  # noqa: B006  (typer reads it as the default)
+    prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt.", min=1)] = 64,
+    new_tokens: Annotated[int, typer.Option(help="Tokens that are written.", min=1)] = 128,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast this machine samples from a model, and how far that is from its limit."""
+    from moreseek.cli.bench import measure, print_result
+
+    result = measure(model, batch, prompt_tokens, new_tokens)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        print_result(result)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: what would be fast, slow or impossible."""
     from moreseek.cli.doctor import examine, print_findings
