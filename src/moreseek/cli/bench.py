@@ -38,8 +38,8 @@ def measure(model: str, batches: list[int], prompt_tokens: int, new_tokens: int,
         read, wrote = _measure_batch(loaded, batch, prompt_tokens, new_tokens, rounds)
         limit = _limit(loaded, batch, prompt_tokens + new_tokens // 2, peak, bandwidth)
         results.append({
-            "batch": batch, "read_tokens_s": round(read), "write_tokens_s": round(wrote), "limit_tokens_s": round(limit),
-            "share_of_limit": round(wrote / limit, 3),
+            "batch": batch, "read_tokens_s": round(read), "write_tokens_s": round(wrote),
+            "limit_tokens_s": round(limit), "share_of_limit": round(wrote / limit, 3),
         })  # fmt: skip
     return {
         "model": model, "device": str(device), "threads": threads, "native": usable(loaded.embed_tokens.weight),
