@@ -161,6 +161,20 @@ def status(
 
 
 @app.command()
+def serve(
+    models: Annotated[list[str], typer.Argument(help="one or more, each as for chat", metavar="MODEL…")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    api_key: Annotated[str | None, typer.Option(help="Clients must send it.", envvar="MORESEEK_API_KEY")] = None,
+    queue: Annotated[int, typer.Option(help="Requests that run or wait at most.", min=1)] = 256,
+) -> None:
+    """Serve models: an OpenAI-compatible API at /v1 and a page to chat."""
+    from moreseek.cli.serve import serve as start
+
+    start(models, host, port, api_key, queue)
+
+
+@app.command()
 def bench(
     model: Model,
     batch: Annotated[list[int], typer.Option(help="Requests at once; may be given several times.", min=1)] = [1, 8, 64],  # noqa: B006  (typer reads it as the default)

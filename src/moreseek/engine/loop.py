@@ -70,6 +70,11 @@ class EngineLoop:
 
         self._post(leave)
 
+    @property
+    def alive(self) -> bool:
+        """Whether requests are still answered."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """End what runs, then the thread."""
         with self._wake:

@@ -6,7 +6,7 @@ memory whatever the template keeps.
 """
 
 import time
-from collections.abc import Iterable, MappingView
+from collections.abc import ItemsView, Iterable, KeysView, ValuesView
 from contextvars import ContextVar
 from typing import Any
 
@@ -80,7 +80,7 @@ class Allowance:
 def _items(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple | set | frozenset | MappingView):
+    if isinstance(value, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
         return value
     if isinstance(value, Namespace):
         return list(object.__getattribute__(value, "_Namespace__attrs").values())
