@@ -39,6 +39,9 @@ def served_name(model: str) -> str:
     path = Path(model)
     if path.suffix == ".gguf":
         return path.stem
+    path = path.resolve() if path.name in ("", ".", "..") else path
+    if path.name == "model" and len(path.parts) > 2:  # inside a run
+        return "/".join(path.parts[-3:-1])
     parts = path.parts
     return "/".join(parts[parts.index("runs") + 1 :]) if "runs" in parts[:-1] else path.name
 
