@@ -21,15 +21,16 @@ def main() -> None:
     keep_freed_memory()
     model = load_model(args.model)
     prompts, lengths = prompts_of(args, model.config.vocab_size), lengths_of(args)
+    engine = Engine(model, args.batch)  # not frozen: every call packs the weights anew and knows no prefix of the last
     found: list[list[int]] = []
 
     def generate() -> None:
         found.clear()
         if len(set(lengths)) == 1:
             params = SamplingParams(temperature=0, max_tokens=lengths[0], ignore_eos=True)
-            found.extend(completion.token_ids for completion in Engine(model, 256).generate(prompts, params))
+            found.extend(completion.token_ids for completion in engine.generate(prompts, params))
             return
-        engine = Engine(model, args.batch)
+        engine.refresh()
         requests = [
             engine.add(prompt, SamplingParams(temperature=0, max_tokens=length, ignore_eos=True))
             for prompt, length in zip(prompts, lengths, strict=True)
