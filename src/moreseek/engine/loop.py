@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
@@ -52,14 +52,16 @@ class EngineLoop:
         Raises InputError, in the caller's thread, for what the engine cannot take.
         """
         sequence = self.engine.request(prompt, params, seed, on_token)
+        self._start(sequence, on_end)
+        return sequence
 
+    def _start(self, sequence: Sequence, on_end: OnEnd) -> None:
         def enter() -> None:
             self._ends[sequence] = on_end
             self.engine.scheduler.add(sequence)
 
         if not self._post(enter):
             raise FaultError("the engine has been closed.")
-        return sequence
 
     def abort(self, sequence: Sequence) -> None:
         """End a request before the next step; nothing when it has ended."""
@@ -101,10 +103,14 @@ class EngineLoop:
         finally:
             self.abort(request)
 
-    async def astream(
+    def astream(
         self, prompt: Items[int], params: SamplingParams, seed: int | None = None, text: TextStream | None = None
-    ) -> AsyncIterator[Token | Sequence]:
+    ) -> AsyncGenerator[Token | Sequence]:
         """``stream`` for an event loop, which never waits for the engine."""
+        return self.follow(self.engine.request(prompt, params, seed), text)
+
+    async def follow(self, request: Sequence, text: TextStream | None = None) -> AsyncGenerator[Token | Sequence]:
+        """``astream`` of what ``engine.request`` made, which takes time and may be called in another thread."""
         events = asyncio.get_running_loop()
         items: asyncio.Queue[Token | Sequence] = asyncio.Queue()
 
@@ -112,7 +118,8 @@ class EngineLoop:
             if not events.is_closed():
                 events.call_soon_threadsafe(items.put_nowait, item)
 
-        request = self.submit(prompt, params, seed, listener(put, text), put)
+        request.on_token = listener(put, text)
+        self._start(request, put)
         try:
             while not isinstance(item := await items.get(), Sequence):
                 yield item

@@ -7,12 +7,13 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from moreseek.engine.llm import LLM
 from moreseek.engine.loop import Token
-from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.sequence import Sequence
 from moreseek.errors import FaultError
 from moreseek.server.errors import RefusedError
@@ -26,9 +27,7 @@ class Job:
     """One completion that a request asks for."""
 
     index: int
-    prompt: list[int]
-    params: SamplingParams
-    seed: int
+    request: Sequence  # checked, and not yet in the queue
 
 
 @dataclass
@@ -43,16 +42,13 @@ class Piece:
 
 async def run(llm: LLM, job: Job) -> AsyncIterator[Piece]:
     """The completion in pieces. Closing the iterator aborts it."""
-    text = llm.text_stream(job.params)
-    stream = llm.loop.astream(job.prompt, job.params, job.seed, text)
-    try:
+    text = llm.text_stream(job.request.params)
+    async with aclosing(llm.loop.follow(job.request, text)) as stream:
         async for item in stream:
             if isinstance(item, Token):
                 yield Piece(job, item.text, [item.id])
             else:
                 yield Piece(job, text.finish(), [], item)
-    finally:
-        await stream.aclose()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
@@ -88,10 +84,10 @@ def identity(kind: str, model: str) -> dict[str, Any]:
     return {"id": f"{kind}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
 
-def usage(ends: list[Sequence], thoughts: int) -> dict[str, Any]:
-    """Tokens read and written. Several completions of one prompt count it once."""
-    prompts = {sequence.prompt: sequence.reused for sequence in ends}
-    read, written = sum(map(len, prompts)), sum(len(sequence.output) for sequence in ends)
+def usage(jobs: list[Job], thoughts: int) -> dict[str, Any]:
+    """Tokens read and written, once all have ended. Several completions of one prompt count it once."""
+    prompts = {job.request.prompt: job.request.reused for job in jobs}
+    read, written = sum(map(len, prompts)), sum(len(job.request.output) for job in jobs)
     return {
         "prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": sum(prompts.values())},
@@ -122,7 +118,7 @@ def _named(llm: LLM, token: int, logprob: float) -> dict[str, Any]:
 def text_logprobs(llm: LLM, tokens: list[int], shown: list[dict[int, float] | None], count: int) -> dict[str, Any]:
     """OpenAI's logprobs of a text completion; the first token of a prompt has none."""
     names = [llm.tokenizer.decode([token]) for token in tokens]
-    offsets = [sum(map(len, names[:place])) for place in range(len(names))] if len(names) < 4096 else []
+    offsets = [0, *accumulate(map(len, names))][: len(names)]
     top = []
     for found in shown:
         ranked = sorted(found.items(), key=lambda item: -item[1])[: max(count, 1)] if found else []
@@ -138,9 +134,8 @@ class ChatAnswer:
         self.llm, self.jobs = llm, jobs
         self.base = identity("chatcmpl", name)
         self._splitters = [Splitter(thinking) for _ in jobs]
-        self._thoughts = self._thinking_tokens = 0
+        self._thinking_tokens = 0
         self._thinking = [thinking] * len(jobs)
-        self._ends: list[Sequence] = []
 
     def _split(self, piece: Piece) -> tuple[str, str]:
         splitter = self._splitters[piece.job.index]
@@ -148,7 +143,6 @@ class ChatAnswer:
         if piece.end is not None:
             more = splitter.finish()
             thought, answer = thought + more[0], answer + more[1]
-            self._ends.append(piece.end)
         if not self._thinking[piece.job.index] and thought:
             self._thinking[piece.job.index] = True
         if answer:
@@ -163,18 +157,17 @@ class ChatAnswer:
             thought, answer = self._split(piece)
             texts[piece.job.index][0] += thought
             texts[piece.job.index][1] += answer
-        ends = {sequence.arrival: sequence for sequence in self._ends}
-        ordered = [ends[arrival] for arrival in sorted(ends)]
         choices = []
-        for index, (sequence, (thought, answer)) in enumerate(zip(ordered, texts, strict=True)):
+        for job, (thought, answer) in zip(self.jobs, texts, strict=True):
+            sequence = job.request
             message = {"role": "assistant", "content": answer, "reasoning_content": thought or None}
             message["reasoning"] = thought or None
             logprobs = None if sequence.params.logprobs is None else chat_logprobs(self.llm, sequence)
             choices.append(
-                {"index": index, "message": message, "finish_reason": finish_reason(sequence), "logprobs": logprobs}
+                {"index": job.index, "message": message, "finish_reason": finish_reason(sequence), "logprobs": logprobs}
             )
         return self.base | {
-            "object": "chat.completion", "choices": choices, "usage": usage(self._ends, self._thinking_tokens),
+            "object": "chat.completion", "choices": choices, "usage": usage(self.jobs, self._thinking_tokens),
         }  # fmt: skip
 
     async def events(self, with_usage: bool) -> AsyncIterator[dict[str, Any]]:
@@ -191,7 +184,7 @@ class ChatAnswer:
                 yield self._chunk(piece.job.index, {}, finish_reason(piece.end))
         if with_usage:
             yield self.base | {
-                "object": "chat.completion.chunk", "choices": [], "usage": usage(self._ends, self._thinking_tokens),
+                "object": "chat.completion.chunk", "choices": [], "usage": usage(self.jobs, self._thinking_tokens),
             }  # fmt: skip
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:

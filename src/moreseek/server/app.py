@@ -7,6 +7,7 @@ import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moreseek.engine.llm import LLM
-from moreseek.engine.sequence import Sequence
+from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError, MoreseekError
 from moreseek.records import Message
 from moreseek.server.answers import (
@@ -183,9 +184,8 @@ async def _chat(request: Request) -> Response:
     params = asked.settings(
         room, room, logprobs=logprobs, structured=asked.structure(), thinking_budget=asked.thinking_budget
     )
-    jobs = [Job(index, prompt, params, params.seed + index) for index in range(params.n)]
-    await _calmly(lambda: llm.engine.request(prompt, params))  # refuses, and compiles structures, off the event loop
-    answer = ChatAnswer(llm, name, jobs, opens_thinking(llm.tokenizer))
+    jobs = await _calmly(partial(_jobs, llm, prompt, params))
+    answer = ChatAnswer(llm, name, jobs, await _calmly(lambda: opens_thinking(llm.tokenizer)))
     if asked.stream:
         options = asked.stream_options
         return await _stream(request, answer.events(options is not None and options.include_usage))
@@ -201,8 +201,7 @@ async def _complete(request: Request) -> Response:
         room = _room(llm, ids)
         scored = asked.echo and asked.logprobs is not None
         params = asked.settings(room, DEFAULT_COMPLETION_TOKENS, logprobs=asked.logprobs, prompt_logprobs=scored)
-        await _calmly(lambda ids=ids, params=params: llm.engine.request(ids, params))
-        jobs += [Job(len(jobs) + index, ids, params, params.seed + index) for index in range(params.n)]
+        jobs += await _calmly(partial(_jobs, llm, ids, params, len(jobs)))
     base = identity("cmpl", name) | {"object": "text_completion"}
     if asked.stream:
         return await _stream(request, _text_events(llm, jobs, base, asked))
@@ -210,43 +209,38 @@ async def _complete(request: Request) -> Response:
 
 
 async def _whole_text(llm: LLM, jobs: list[Job], base: dict[str, Any], asked: CompletionRequest) -> dict[str, Any]:
-    texts, ends = [""] * len(jobs), dict[int, Sequence]()
+    texts = [""] * len(jobs)
     async for piece in merged(llm, jobs):
         texts[piece.job.index] += piece.text
-        if piece.end is not None:
-            ends[piece.job.index] = piece.end
     choices = []
     for job, text in zip(jobs, texts, strict=True):
-        sequence, logprobs = ends[job.index], None
+        sequence, logprobs = job.request, None
         if asked.logprobs is not None:
             tokens, shown = sequence.output, list[dict[int, float] | None](sequence.top_logprobs)
             if asked.echo:
-                tokens, shown = [*job.prompt, *tokens], [*(sequence.prompt_logprobs or [None]), *shown]
-            logprobs = text_logprobs(llm, tokens, shown, asked.logprobs)
+                tokens, shown = [*sequence.prompt, *tokens], [*(sequence.prompt_logprobs or [None]), *shown]
+            logprobs = await run_in_threadpool(text_logprobs, llm, tokens, shown, asked.logprobs)
         choices.append({
-            "index": job.index, "text": (llm.tokenizer.decode(job.prompt) if asked.echo else "") + text,
+            "index": job.index, "text": (llm.tokenizer.decode(sequence.prompt) if asked.echo else "") + text,
             "finish_reason": finish_reason(sequence), "logprobs": logprobs,
         })  # fmt: skip
-    return base | {"choices": choices, "usage": usage(list(ends.values()), 0)}
+    return base | {"choices": choices, "usage": usage(jobs, 0)}
 
 
 async def _text_events(
     llm: LLM, jobs: list[Job], base: dict[str, Any], asked: CompletionRequest
 ) -> AsyncIterator[dict[str, Any]]:
-    ends: list[Sequence] = []
     if asked.echo:
         for job in jobs:
-            choice = {"index": job.index, "text": llm.tokenizer.decode(job.prompt), "finish_reason": None}
+            choice = {"index": job.index, "text": llm.tokenizer.decode(job.request.prompt), "finish_reason": None}
             yield base | {"choices": [choice | {"logprobs": None}]}
     async for piece in merged(llm, jobs):
         reason = None if piece.end is None else finish_reason(piece.end)
-        if piece.end is not None:
-            ends.append(piece.end)
         if piece.text or reason:
             choice = {"index": piece.job.index, "text": piece.text, "finish_reason": reason, "logprobs": None}
             yield base | {"choices": [choice]}
     if asked.stream_options is not None and asked.stream_options.include_usage:
-        yield base | {"choices": [], "usage": usage(ends, 0)}
+        yield base | {"choices": [], "usage": usage(jobs, 0)}
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
@@ -281,6 +275,11 @@ def _room(llm: LLM, prompt: list[int]) -> int:
             "messages",
         )  # fmt: skip
     return context - len(prompt)
+
+
+def _jobs(llm: LLM, prompt: list[int], params: SamplingParams, first: int = 0) -> list[Job]:
+    """One a completion. Checks the request and compiles its structure, so not for the event loop."""
+    return [Job(first + number, llm.engine.request(prompt, params, params.seed + number)) for number in range(params.n)]
 
 
 async def _calmly(work: Callable[[], T]) -> T:
