@@ -1,6 +1,5 @@
 """What `moreseek arena serve`, `export`, `import` and `forget` do, and boards of a database or an export."""
 
-import socket
 import time
 from pathlib import Path
 
@@ -14,46 +13,22 @@ _SQLITE = b"SQLite format 3\x00"
 
 def serve(config: Path, host: str, port: int) -> None:
     """Run the site until it is stopped."""
-    import uvicorn
-
     from moreseek.arena.live.settings import load_arena
     from moreseek.arena.web.app import build_app
     from moreseek.arena.web.arena import open_arena
+    from moreseek.cli.site import listen, run
 
     settings = load_arena(config)
     arena = open_arena(settings)
     there = [one for one in settings.contestant if not one.withdrawn]
     try:
-        sock = _listen(host, port)
+        sock = listen(host, port)
     except OSError as error:
         arena.database.close()
         raise InputError(f"{host}:{port}: cannot listen there ({error.strerror}). Choose another --port.") from error
     typer.echo(f"{settings.arena.title}: http://{host}:{sock.getsockname()[1]}/ ({len(there)} contestants)", err=True)
     # The arena reads forwarding headers itself, and only from proxies that arena.toml names.
-    server = uvicorn.Server(
-        uvicorn.Config(
-            build_app(arena),
-            log_level="warning",
-            proxy_headers=False,
-            timeout_graceful_shutdown=10,
-            server_header=False,
-            access_log=False,
-        )
-    )
-    server.run(sockets=[sock])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small answers at once only where the socket says that it is TCP; 40 ms a call hang on it.
-    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((host, port))
-    except OSError:
-        found.close()
-        raise
-    return found
+    run(build_app(arena), sock)
 
 
 def is_database(where: str) -> bool:

@@ -1,11 +1,10 @@
 """`moreseek serve`: models behind an OpenAI-compatible API and a chat page."""
 
-import socket
 from pathlib import Path
 
-import uvicorn
 from rich.console import Console
 
+from moreseek.cli.site import listen, run
 from moreseek.engine.llm import LLM
 from moreseek.errors import FaultError, InputError
 from moreseek.server.app import Served, build_app
@@ -15,7 +14,7 @@ def serve(models: list[str], host: str, port: int, api_key: str | None, queue: i
     """Load the models, then answer until told to stop; what runs then gets ten seconds to end."""
     console = Console(stderr=True, highlight=False, markup=False)
     try:
-        listening = _listen(host, port)
+        listening = listen(host, port)
     except OSError as error:
         raise FaultError(f"{host}:{port} cannot be listened on ({error.strerror}). Choose another --port.") from error
     loaded: dict[str, LLM] = {}
@@ -27,11 +26,7 @@ def serve(models: list[str], host: str, port: int, api_key: str | None, queue: i
         loaded[name] = LLM(model)
     address = f"http://{host}:{listening.getsockname()[1]}"
     console.print(f"{', '.join(loaded)} at {address}/v1, a chat page at {address}/")
-    config = uvicorn.Config(
-        build_app(Served(loaded, api_key, queue)), log_level="warning", proxy_headers=False, server_header=False,
-        access_log=False, timeout_graceful_shutdown=10,
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    run(build_app(Served(loaded, api_key, queue)), listening)
 
 
 def served_name(model: str) -> str:
@@ -44,11 +39,3 @@ def served_name(model: str) -> str:
         return "/".join(path.parts[-3:-1])
     parts = path.parts
     return "/".join(parts[parts.index("runs") + 1 :]) if "runs" in parts[:-1] else path.name
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((host, port))
-    return listening

@@ -58,7 +58,9 @@ class TextStream:
             self._ids = self._ids[-WINDOW // 2 :]
             self._begun = len(self._tokenizer.decode(self._ids))
         self._look_for_stops(before)
-        return self._show(self._sure if self.stopped else self._sure[: len(self._sure) - self._held()])
+        return self._show(
+            self._sure if self.stopped else self._sure[: len(self._sure) - unfinished(self._sure, self._stops)]
+        )
 
     def finish(self) -> str:
         """What was held back, once nothing more comes. An incomplete character shows as U+FFFD."""
@@ -78,14 +80,16 @@ class TextStream:
             self._sure = self._sure[: at + len(stop) if self._include else at]
             self.stopped = True
 
-    def _held(self) -> int:
-        """How long an end of the text may be the beginning of a stop string."""
-        for size in range(min(self._longest - 1, len(self._sure)), 0, -1):
-            end = self._sure[-size:]
-            if any(stop.startswith(end) for stop in self._stops):
-                return size
-        return 0
-
     def _show(self, text: str) -> str:
         new, self._shown = text[self._shown :], max(self._shown, len(text))
         return new
+
+
+def unfinished(text: str, marks: Items[str]) -> int:
+    """How many characters at the end of a text may be the beginning of one of the marks."""
+    longest = max(map(len, marks), default=1) - 1
+    for size in range(min(longest, len(text)), 0, -1):
+        end = text[-size:]
+        if any(mark.startswith(end) for mark in marks):
+            return size
+    return 0

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from moreseek.text.chat import THINK_CLOSE, THINK_OPEN
 from moreseek.text.tokenizer import Tokenizer
 
-OPEN, CLOSE = "<think>", "</think>"
 ENDING = "\n"
 NEAR_THE_END = 8  # tokens of a prompt after </think> that still belong to the turn which it closed
 
@@ -22,7 +22,7 @@ class ThinkingIds:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "ThinkingIds | None":
         """None where <think> and </think> are not one token each."""
-        opening, close = (tokenizer.backend.token_to_id(mark) for mark in (OPEN, CLOSE))
+        opening, close = (tokenizer.backend.token_to_id(mark) for mark in (THINK_OPEN, THINK_CLOSE))
         if opening is None or close is None:
             return None
         return cls(opening, close, (*tokenizer.encode(ENDING), close))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-OPEN, CLOSE = "<think>", "</think>"
+from moreseek.engine.stops import unfinished
+from moreseek.text.chat import THINK_CLOSE, THINK_OPEN
 
 
 class Splitter:
@@ -17,14 +18,14 @@ class Splitter:
         self._held += text
         thought = ""
         if self._stage == "before":
-            if OPEN.startswith(self._held) and self._held != OPEN:
+            if THINK_OPEN.startswith(self._held) and self._held != THINK_OPEN:
                 return "", ""
-            self._stage = "inside" if self._held.startswith(OPEN) else "after"
-            self._held = self._held.removeprefix(OPEN) if self._stage == "inside" else self._held
+            self._stage = "inside" if self._held.startswith(THINK_OPEN) else "after"
+            self._held = self._held.removeprefix(THINK_OPEN) if self._stage == "inside" else self._held
         if self._stage == "inside":
-            thought, found, rest = self._held.partition(CLOSE)
+            thought, found, rest = self._held.partition(THINK_CLOSE)
             if not found:
-                keep = _partial(thought)
+                keep = unfinished(thought, (THINK_CLOSE,))
                 self._held = thought[len(thought) - keep :]
                 return thought[: len(thought) - keep], ""
             self._stage, self._held = "after", rest
@@ -35,8 +36,3 @@ class Splitter:
         """What was held back."""
         held, self._held = self._held, ""
         return (held, "") if self._stage == "inside" else ("", held)
-
-
-def _partial(text: str) -> int:
-    """How many characters at the end may begin </think>."""
-    return next((size for size in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:size])), 0)

@@ -11,8 +11,8 @@ import httpx
 
 from moreseek.arena.live.settings import Contestant, House
 from moreseek.errors import MoreseekError
+from moreseek.text.chat import THINK_CLOSE, THINK_OPEN
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 _LONGEST_LINE = 1 << 20  # bytes; an event that is longer is no event
 
 
