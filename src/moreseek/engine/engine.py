@@ -18,7 +18,7 @@ from moreseek.engine.choice import choose
 from moreseek.engine.drafts import Drafter, MTPDrafter, TextDrafter
 from moreseek.engine.faults import first_not_finite
 from moreseek.engine.logits import Grammar, Shaper, shape, top_logprobs
-from moreseek.engine.runner import Runner, make_runner
+from moreseek.engine.runner import Runner, cached_layers, make_runner
 from moreseek.engine.sampling import Completion, SamplingParams, Structure
 from moreseek.engine.scheduler import Scheduler, Step
 from moreseek.engine.sequence import OnToken as Listener
@@ -64,9 +64,8 @@ class Engine:
         self.drafting = drafting
         self.model, self.max_rows, self.frozen, self.budget = model, max_rows, frozen, budget
         self.context = model.config.max_position_embeddings
-        token_bytes = bytes_per_token(model.config, model.embed_tokens.weight.element_size())
-        if self.drafting.by == "mtp":
-            token_bytes += token_bytes // model.config.num_hidden_layers
+        layers = cached_layers(model, drafting.by == "mtp")
+        token_bytes = bytes_per_token(model.config, model.embed_tokens.weight.element_size(), layers)
         most = max_rows * -(-self.context // BLOCK_SIZE)
         self._blocks = 1 + max(1, min(most, cache_bytes // (token_bytes * BLOCK_SIZE)))
         self._runner: Runner | None = None
@@ -145,7 +144,7 @@ class Engine:
         single = np.flatnonzero(scheduler.single[rows]).tolist()
         asked = [(place, scheduler.running[rows[place]]) for place in single]
         raw = {place: logits[place].clone() for place, sequence in asked if sequence.params.logprobs is not None}
-        self._shape(logits, asked)
+        self._shape(logits, asked, scheduler.temperature[rows])
         tokens, logprobs = choose(logits, scheduler.inverse[rows], scheduler.uniforms(step))
         for place, sequence in asked:
             if place in raw:
@@ -153,24 +152,19 @@ class Engine:
                 sequence.top_logprobs.append(shown_logprobs(raw[place].unsqueeze(0), count, [int(tokens[place])])[0])
         return tokens, logprobs
 
-    def _shape(self, logits: Tensor, asked: list[tuple[int, Sequence]]) -> None:
+    def _shape(self, logits: Tensor, asked: list[tuple[int, Sequence]], temperature: np.ndarray) -> None:
         """Change the logits as the requests ask; those whose grammar goes no further get none that is a number."""
-        rows = [(place, sequence.shaper) for place, sequence in asked if sequence.shaper is not None]
-        if not rows:
-            return
+        rows = []
         for place, sequence in asked:
-            try:
-                if sequence.fault is None and sequence.shaper is not None:
-                    sequence.shaper.allowed()
-            except InputError as error:
-                sequence.fault = str(error)
-            if sequence.fault is not None:
+            if sequence.shaper is None:
+                continue
+            sequence.look_ahead()
+            if sequence.fault is None:
+                rows.append((place, sequence.shaper))
+            else:
                 logits[place] = float("nan")
-        broken = {place for place, sequence in asked if sequence.fault is not None}
-        temperature = torch.ones(len(logits))
-        for place, sequence in asked:
-            temperature[place] = sequence.params.temperature
-        shape(logits, [row for row in rows if row[0] not in broken], temperature.to(logits.device))
+        if rows:
+            shape(logits, rows, torch.from_numpy(temperature).to(logits.device))
 
     def _shaper(self, prompt: Items[int], params: SamplingParams, stops: Items[int]) -> Shaper:
         grammar = None
@@ -225,8 +219,9 @@ class Engine:
 
     @cached_property
     def drafter(self) -> Drafter | None:
-        by, most = self.drafting.by, self.drafting.tokens
-        return {"mtp": lambda: MTPDrafter(self.runner, most), "text": lambda: TextDrafter(most)}.get(by, lambda: None)()
+        if self.drafting.by == "mtp":
+            return MTPDrafter(self.runner, self.drafting.tokens)
+        return TextDrafter(self.drafting.tokens) if self.drafting.by == "text" else None
 
     # ------------------------------------------------------------------------------------------------ many at once
 

@@ -48,10 +48,14 @@ def make_runner(model: Transformer, blocks: int, drafting: bool = False) -> Runn
     return runner(model, blocks, drafting)
 
 
+def cached_layers(model: Transformer, drafting: bool) -> int:
+    """Layers of the cache: the model's, and that of its MTP module where it drafts."""
+    return model.config.num_hidden_layers + int(drafting)
+
+
 def make_cache(model: Transformer, blocks: int, drafting: bool) -> Cache:
-    """A cache for the model's layers, and for its MTP module where that drafts."""
-    layers = model.config.num_hidden_layers + int(drafting)
-    return Cache(model.config, blocks, model.embed_tokens.weight.detach(), layers)
+    """A cache for a runner."""
+    return Cache(model.config, blocks, model.embed_tokens.weight.detach(), cached_layers(model, drafting))
 
 
 class NativeRunner:
@@ -115,7 +119,7 @@ class TorchRunner:
 
     @torch.no_grad()
     def logits(self, step: Step) -> tuple[Tensor, Tensor | None]:
-        flat = self._through(step, self.model.cached_hidden_states)
+        flat = self._through(step, lambda ids, view, _: self.model.cached_hidden_states(ids, view))
         copy_blocks(self.cache, step)
         return self._head(step, flat)[0], flat if self.drafting else None
 
@@ -125,15 +129,15 @@ class TorchRunner:
             assert self.model.mtp is not None
             return self.model.mtp(states[places], self.model.embed_tokens(ids), self.model.cached_pass(view))
 
-        return self._head(step, self._through(step, forward, with_places=True))
+        return self._head(step, self._through(step, forward))
 
     def _head(self, step: Step, flat: Tensor) -> tuple[Tensor, Tensor]:
         output = np.concatenate([step.output, step.scored])
         hidden = flat[torch.from_numpy(output).to(flat.device)]
         return self.model.logits(hidden).float(), hidden
 
-    def _through(self, step: Step, forward: Callable[..., Tensor], with_places: bool = False) -> Tensor:
-        """(t, hidden): the states of all of the step's tokens."""
+    def _through(self, step: Step, forward: Callable[[Tensor, CacheView, Tensor], Tensor]) -> Tensor:
+        """(t, hidden): the states of all of the step's tokens. ``forward(ids, view, places)``: of a batch (n, T)."""
         weight = self.model.embed_tokens.weight
         flat = weight.new_empty(len(step.ids), self.model.config.hidden_size)
         settled = np.arange(len(step.count)) < step.settled
@@ -141,8 +145,7 @@ class TorchRunner:
         for rows in map(np.flatnonzero, (decoding, reading, ~settled & (step.count > 0))):
             if len(rows):
                 ids, view, places, real = self._batch(step, rows)
-                found = forward(ids, view, places) if with_places else forward(ids, view)
-                flat[places[real]] = found[real]
+                flat[places[real]] = forward(ids, view, places)[real]
         return flat
 
     def _batch(self, step: Step, rows: np.ndarray) -> tuple[Tensor, CacheView, Tensor, Tensor]:

@@ -1,8 +1,7 @@
 """Which tokens of which sequences go through the model in the next step. No torch in here.
 
-Running sequences are the rows of a few arrays, always rows 0 to n − 1, so that a step of hundreds of them costs a
-few array operations. Every row has tokens that are known and tokens that are computed (in the cache); a step computes
-some of the difference. One token is left: decoding. Many are: a prompt, which may be cut into chunks.
+Every running sequence (a row, see engine/rows.py) has tokens that are known and tokens that are computed (in the
+cache); a step computes some of the difference. One token is left: decoding. Many are: a prompt, which may be cut.
 
 A row that decodes may have drafted tokens after its known ones (engine/drafts.py). The model computes them as if they
 were known, a token is chosen after each with the draw that is its own, and as many stay as were guessed right: the text
@@ -16,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from moreseek.engine.block_manager import ROOT, BlockManager
+from moreseek.engine.rows import Rows
 from moreseek.engine.sequence import DRAWS, Sequence
 from moreseek.errors import InputError
 
-NEVER = -1
 NOTHING = np.zeros(0, np.int64)
 MOST_SCORED = 256  # tokens of a prompt a step, where each one's logits are wanted: they take memory
 
@@ -42,34 +41,20 @@ class Step:
     settled: int  # rows that ran before; those after them may read blocks that other rows fill in this same step
 
 
-class Scheduler:
+class Scheduler(Rows):
     """Admits, cuts, preempts and finishes sequences, first come first served.
 
     ``budget``: tokens a step computes at most, prompts in chunks beside the rows that decode.
     """
 
     def __init__(self, blocks: BlockManager, max_rows: int, context: int, budget: int = 2048) -> None:
+        super().__init__(max_rows, blocks.size)
         self.blocks, self.max_rows, self.context = blocks, max_rows, context
         self.budget = max(budget, max_rows)
         self.waiting: deque[Sequence] = deque()
-        self.running: list[Sequence] = []
         self._steady: Step | None = None  # the last step, where each row had one token and nobody has left since
         self.preemptions = 0
         self.guesses = self.guessed_right = 0
-        long = np.zeros((6, max_rows), np.int64)
-        self.known, self.computed, self.limit, self.least, self.owned, self.remembered = long
-        self.drafted = np.zeros(max_rows, np.int64)
-        self.prompt = np.zeros(max_rows, np.int64)
-        self.temperature = np.zeros(max_rows, np.float32)
-        self.inverse = np.zeros(max_rows, np.float32)  # one over it; 0 for greedy
-        self.draws = np.zeros((max_rows, DRAWS))
-        self.watched = np.zeros(max_rows, np.bool_)  # somebody hears of each token
-        self.single = np.zeros(max_rows, np.bool_)  # one token a step: what comes next depends on who listens
-        self.scored = np.zeros(max_rows, np.bool_)  # the prompt's log-probabilities are wanted
-        self.stops = np.full((max_rows, 1), NEVER, np.int64)
-        self.tokens = np.zeros((max_rows, 64), np.int64)
-        self.logprobs = np.zeros((max_rows, 64), np.float32)
-        self.table = np.zeros((max_rows, 4), np.int32)
 
     # ---------------------------------------------------------------------------------------------------- requests
 
@@ -129,7 +114,7 @@ class Scheduler:
             ids = self.tokens[np.arange(n), start]
         else:
             ids = np.concatenate([self.tokens[row, start[row] : start[row] + take[row]] for row in range(n)])
-        self._draw(output_rows)
+        self.draw(output_rows)
         leaders = source[output_rows]
         output = first[leaders] + take[leaders] - 1
         ahead = np.zeros(len(output), np.int64)
@@ -151,22 +136,11 @@ class Scheduler:
         if n != len(last.count) or not place.all() or (place == self.blocks.size - 1).any() or self.drafted[:n].any():
             return None
         ids = self.tokens[last.output_rows, start]
-        self._draw(last.output_rows)
-        table = self.table[:n]
+        self.draw(last.output_rows)
         return Step(
-            ids,
-            last.first,
-            last.count,
-            start,
-            table,
-            last.output,
-            last.output_rows,
-            last.ahead,
-            NOTHING,
-            NOTHING,
-            [],
-            n,
-        )
+            ids, last.first, last.count, start, self.table[:n], last.output, last.output_rows, last.ahead,
+            NOTHING, NOTHING, [], n,
+        )  # fmt: skip
 
     def _scored(self, first: np.ndarray, take: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the prompts' tokens whose logits are wanted, and their rows: all but the prompt's last one."""
@@ -262,8 +236,7 @@ class Scheduler:
             wide = self.scored[:n] & (take > MOST_SCORED)
             take[wide] = MOST_SCORED
         if take.sum() > self.budget:
-            take -= self.drafted[:n]
-            self.drafted[:n] = 0
+            self.drop_guesses(take)
             left = self.budget - int((take == 1).sum())
             for row in np.flatnonzero(take > 1).tolist():
                 take[row] = min(int(take[row]), left)
@@ -278,21 +251,14 @@ class Scheduler:
             if int(need.clip(min=0).sum()) <= self.blocks.free:
                 break
             if self.drafted[:n].any():
-                take[:n] -= self.drafted[:n]
-                self.drafted[:n] = 0
+                self.drop_guesses(take[:n])
                 continue
             row = max(range(n), key=lambda row: self.running[row].arrival)
             self._preempt(self.running[row])
             take[row] = take[n - 1]
         take.resize(n, refcheck=False)
         for row in np.flatnonzero(need > 0).tolist():
-            self._give(row, self.blocks.allocate(int(need[row])) or [])
-
-    def _give(self, row: int, blocks: list[int]) -> None:
-        sequence, owned = self.running[row], int(self.owned[row])
-        self.table[row, owned : owned + len(blocks)] = blocks
-        sequence.blocks.extend(blocks)
-        self.owned[row] += len(blocks)
+            self.give(row, self.blocks.allocate(int(need[row])) or [])
 
     def _remember(self, rows: np.ndarray, take: np.ndarray) -> None:
         """Blocks that this step fills can be used by others from now on, even in this step."""
@@ -352,10 +318,8 @@ class Scheduler:
         if more is None:
             self.blocks.release(matched)
             return 0
-        self._enter(sequence, tokens, [*matched, *more], reused)
-        sequence.reused = max(sequence.reused, reused)
         sequence.remembered, sequence.prefix = len(matched), number
-        self.remembered[sequence.row] = len(matched)
+        self._enter(sequence, tokens, [*matched, *more], reused)
         return count
 
     def _follow(self, sequence: Sequence, leader: int, copies: list[tuple[int, int]]) -> bool:
@@ -369,52 +333,15 @@ class Scheduler:
         self.blocks.share(first.blocks[:whole])
         if rest:
             copies.append((first.blocks[whole], more[0]))
-        self._enter(sequence, tokens, [*first.blocks[:whole], *more], len(tokens))
-        sequence.reused = max(sequence.reused, len(tokens))
         sequence.remembered, sequence.prefix = first.remembered, first.prefix
-        self.remembered[sequence.row] = first.remembered
+        self._enter(sequence, tokens, [*first.blocks[:whole], *more], len(tokens))
         return True
 
-    def _enter(self, sequence: Sequence, tokens: tuple[int, ...], blocks: list[int], computed: int) -> None:
-        """Take the first waiting sequence into the next row."""
+    def _enter(self, sequence: Sequence, tokens: tuple[int, ...], blocks: list[int], reused: int) -> None:
+        """Take the first waiting sequence in, of whose tokens so many are in the cache already."""
         self.waiting.popleft()
-        row = sequence.row = len(self.running)
-        self.running.append(sequence)
-        self._grow(sequence)
-        sequence.blocks = blocks
-        self.tokens[row, : len(tokens)] = tokens
-        self.logprobs[row, len(sequence.prompt) : len(tokens)] = sequence.logprobs
-        self.table[row] = 0
-        self.table[row, : len(blocks)] = blocks
-        self.drafted[row] = 0
-        self.known[row], self.computed[row], self.owned[row] = len(tokens), computed, len(blocks)
-        self.prompt[row], self.limit[row] = len(sequence.prompt), sequence.most
-        self.least[row] = len(sequence.prompt) + sequence.params.min_tokens
-        self.scored[row] = sequence.params.prompt_logprobs and len(sequence.prompt_logprobs) < len(sequence.prompt)
-        self.single[row] = sequence.params.single
-        temperature = self.temperature[row] = sequence.params.temperature
-        self.inverse[row] = 1 / temperature if temperature else 0.0
-        self.watched[row] = sequence.on_token is not None or sequence.shaper is not None
-        self.stops[row] = NEVER
-        self.stops[row, : len(sequence.stops)] = sequence.stops
-        made = len(tokens) - len(sequence.prompt)
-        if made % DRAWS and sequence.params.temperature > 0:
-            self.draws[row] = sequence.uniforms(made // DRAWS)
-
-    def _draw(self, rows: np.ndarray) -> None:
-        """New uniforms for the rows that have used theirs up."""
-        fresh = ((self.known[rows] - self.prompt[rows]) % DRAWS == 0) & (self.temperature[rows] > 0)
-        for row in rows[fresh].tolist():
-            made = int(self.known[row] - self.prompt[row])
-            self.draws[row] = self.running[row].uniforms(made // DRAWS)
-
-    def _grow(self, sequence: Sequence) -> None:
-        """Make the arrays wide enough for one more sequence."""
-        blocks = -(-sequence.most // self.blocks.size)
-        self.tokens = _widened(self.tokens, sequence.most, 0)
-        self.logprobs = _widened(self.logprobs, sequence.most, 0)
-        self.table = _widened(self.table, blocks, 0)
-        self.stops = _widened(self.stops, len(sequence.stops), NEVER)
+        self.take_in(sequence, tokens, blocks, reused)
+        sequence.reused = max(sequence.reused, reused)
 
     # ----------------------------------------------------------------------------------------------------- leaving
 
@@ -425,30 +352,7 @@ class Scheduler:
         self.waiting.appendleft(sequence)
 
     def _leave(self, sequence: Sequence) -> None:
-        """Take it out of its row with what it has written; the last row moves into the gap."""
-        row, last = sequence.row, len(self.running) - 1
+        """Out of its row, and its blocks free."""
         self._steady = None
-        written = slice(len(sequence.prompt), int(self.known[row]))
-        sequence.output = self.tokens[row, written].tolist()
-        sequence.logprobs = self.logprobs[row, written].tolist()
         self.blocks.release(sequence.blocks)
-        sequence.blocks, sequence.row, sequence.remembered, sequence.prefix = [], -1, 0, 0
-        if row != last:
-            for array in (
-                self.known, self.computed, self.drafted, self.limit, self.least, self.owned, self.remembered,
-                self.prompt, self.temperature, self.inverse, self.draws, self.watched, self.single,
-                self.scored, self.stops, self.tokens, self.logprobs, self.table,
-            ):  # fmt: skip
-                array[row] = array[last]
-            moved = self.running[row] = self.running[last]
-            moved.row = row
-        self.running.pop()
-
-
-def _widened(array: np.ndarray, width: int, fill: int) -> np.ndarray:
-    """(rows, at least width) with the same content."""
-    if width <= array.shape[1]:
-        return array
-    wider = np.full((array.shape[0], max(width, 2 * array.shape[1])), fill, array.dtype)
-    wider[:, : array.shape[1]] = array
-    return wider
+        self.take_out(sequence)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -60,10 +61,21 @@ class Sequence:
     def observe(self, token: int) -> None:
         """A token was chosen. What cannot go on from it says so as ``fault``."""
         if self.shaper is not None:
-            try:
+            with self._faults():
                 self.shaper.observe(token)
-            except InputError as error:
-                self.fault = str(error)
+
+    def look_ahead(self) -> None:
+        """Find out what may come next, where a grammar says it; ``fault`` where it cannot."""
+        if self.fault is None and self.params.structured is not None and self.shaper is not None:
+            with self._faults():
+                self.shaper.allowed()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            self.fault = str(error)
 
     def uniforms(self, piece: int) -> np.ndarray:
         """(DRAWS,) fp64: the draws for output tokens piece · DRAWS and on, which follow from the seed alone."""

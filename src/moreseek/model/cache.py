@@ -45,13 +45,13 @@ class Cache:
             tensor[:, blocks] = 0
 
 
-def bytes_per_token(config: ModelConfig, element_size: int = 4) -> int:
-    """What one token takes in the cache, all layers together."""
+def bytes_per_token(config: ModelConfig, element_size: int = 4, layers: int | None = None) -> int:
+    """What one token takes in a cache of so many layers (default: the model's)."""
     if config.is_deepseek:
         numbers = _padded(config.kv_lora_rank + config.qk_rope_head_dim)
     else:
         numbers = 2 * config.kv_heads * _padded(config.attention_head_dim)
-    return numbers * config.num_hidden_layers * element_size
+    return numbers * (config.num_hidden_layers if layers is None else layers) * element_size
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
