@@ -3,7 +3,9 @@
 import os
 import random
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Set before anything imports torch, and inherited by the processes that tests start: sums depend on the number of
 # threads, and tests compare them bit for bit. torch itself is not imported here: tests without it stay fast.
@@ -16,6 +18,9 @@ os.environ["MPLBACKEND"] = "Agg"
 import hypothesis
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from moreseek.engine.llm import LLM
 
 # The same examples at every run: what a change did not break does not fail. --hypothesis-profile=default explores.
 hypothesis.settings.register_profile("same-examples", derandomize=True)
@@ -37,3 +42,32 @@ def real_votes() -> Path:
     if not (folder / "crowd-comparisons.csv").is_file():
         pytest.skip(f"no real votes: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., "LLM"]]:
+    """make_llm(texts, vocab_size, context): a small Llama with random weights and a tokenizer made from the texts."""
+    from moreseek.engine.llm import LLM
+    from moreseek.model.config import ModelConfig
+    from moreseek.model.transformer import build
+    from moreseek.model.weights import save_model
+    from moreseek.text.tokenizer import train_tokenizer
+
+    made: list[LLM] = []
+
+    def make(texts: list[str], vocab_size: int, context: int) -> LLM:
+        folder = tmp_path_factory.mktemp("model")
+        tokenizer = train_tokenizer(texts, vocab_size)
+        config = ModelConfig(
+            model_type="llama", vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=24,
+            num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=context,
+            eos_token_id=list(tokenizer.eos_ids), initializer_range=0.3,
+        )  # fmt: skip
+        save_model(build(config, seed=3), folder)
+        tokenizer.save(folder)
+        made.append(LLM(folder))
+        return made[-1]
+
+    yield make
+    for llm in made:
+        llm.loop.close()

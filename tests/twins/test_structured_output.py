@@ -5,13 +5,8 @@ import re
 
 import pytest
 
-from moreseek.engine.llm import LLM
 from moreseek.engine.sampling import SamplingParams, Structure
 from moreseek.errors import InputError
-from moreseek.model.config import ModelConfig
-from moreseek.model.transformer import build
-from moreseek.model.weights import save_model
-from moreseek.text.tokenizer import train_tokenizer
 
 pytest.importorskip("llguidance")
 DONE = "<|user|>Who?<|assistant|><think></think>"  # a model with <think> may think first
@@ -24,18 +19,8 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def llm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = train_tokenizer(['{"name": "Ada"} yes no'] * 5, 270)
-    config = ModelConfig(
-        model_type="llama", vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=512, eos_token_id=list(tokenizer.eos_ids), initializer_range=0.3,
-    )  # fmt: skip
-    save_model(build(config, seed=3), folder)
-    tokenizer.save(folder)
-    made = LLM(folder)
-    yield made
-    made.loop.close()
+def llm(make_llm):
+    return make_llm(['{"name": "Ada"} yes no'] * 5, 270, 512)
 
 
 def test_random_weights_write_what_the_schema_wants(llm):

@@ -6,32 +6,17 @@ import json
 import httpx
 import pytest
 
-from moreseek.engine.llm import LLM
 from moreseek.engine.sampling import SamplingParams
-from moreseek.model.config import ModelConfig
-from moreseek.model.transformer import build
-from moreseek.model.weights import save_model
 from moreseek.records import Message
 from moreseek.server.app import Served, build_app
 from moreseek.text.chat import encode_chat
-from moreseek.text.tokenizer import train_tokenizer
 
 HELLO = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(scope="module")
-def llm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = train_tokenizer(["hello world, how are you"] * 5, 290)
-    config = ModelConfig(
-        model_type="llama", vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=256, eos_token_id=list(tokenizer.eos_ids), initializer_range=0.3,
-    )  # fmt: skip
-    save_model(build(config, seed=3), folder)
-    tokenizer.save(folder)
-    made = LLM(folder)
-    yield made
-    made.loop.close()
+def llm(make_llm):
+    return make_llm(["hello world, how are you"] * 5, 290, 256)
 
 
 def served(llm, **more):

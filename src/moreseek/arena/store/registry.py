@@ -16,8 +16,8 @@ _FORGIVEN_S = 6 * 3600.0  # failures longer ago do not lengthen a pause
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A contestant as it enters, without its address and key."""
+class Described:
+    """A contestant, without its address and key."""
 
     name: str
     kind: str
@@ -25,20 +25,20 @@ class Entry:
     model: str
     quota: int | None
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry(Described):
+    """A contestant as it enters."""
+
     withdrawn: str = ""
 
 
 @dataclass(frozen=True)
-class Registered:
+class Registered(Described):
     """A row of the registry."""
 
     id: int
-    name: str
-    kind: str
-    family: str
-    model: str
-    quota: int | None
-    settings: dict[str, Any]
     entered_at: float
     withdrawn_at: float | None
     withdrawn_reason: str | None

@@ -57,6 +57,11 @@ class Browser:
         assert response.status_code == 200, response.text
         return Seen(response)
 
+    def watch(self, prompt):
+        """A battle as it happens: a context with the streamed response, which is closed on leaving."""
+        body, headers = {"prompt": prompt}, {"x-arena-token": self.token}
+        return self.http.stream("POST", "/api/battles", json=body, headers=headers)
+
     def vote(self, battle, outcome="model_a", **body):
         return self.post(f"/api/battles/{battle}/vote", {"outcome": outcome, **body})
 

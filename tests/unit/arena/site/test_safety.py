@@ -127,9 +127,7 @@ def test_floods_are_slowed_down_by_session_and_by_address(arena):
 def test_too_many_battles_at_once_are_turned_away(arena):
     site = arena(("hang", "second"), battles_at_once=1, silence_s=3)
     browser = site.browser()
-    with browser.http.stream(
-        "POST", "/api/battles", json={"prompt": "x"}, headers={"x-arena-token": browser.token}
-    ) as response:
+    with browser.watch("x") as response:
         parts = response.iter_text()  # letting go of it would close the stream
         next(parts)
         assert code(site.browser().post("/api/battles", {"prompt": "y"})) == (503, "busy")

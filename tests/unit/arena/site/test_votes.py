@@ -84,9 +84,7 @@ def test_nobody_votes_on_anothers_battle(arena):
 def test_no_vote_before_both_answers_have_ended(arena):
     site = arena(("slow", "second"))
     browser = site.browser()
-    with browser.http.stream(
-        "POST", "/api/battles", json={"prompt": "hi"}, headers={"x-arena-token": browser.token}
-    ) as response:
+    with browser.watch("hi") as response:
         parts = response.iter_text()
         identity = next(parts).split('"')[3]
         assert code(browser.vote(identity)) == (409, "not_ended")
@@ -98,9 +96,7 @@ def test_no_vote_before_both_answers_have_ended(arena):
 def test_a_battle_that_the_voter_left_takes_no_vote(arena):
     site = arena(("hang", "second"), silence_s=5, answer_timeout_s=6)
     browser = site.browser()
-    with browser.http.stream(
-        "POST", "/api/battles", json={"prompt": "hi"}, headers={"x-arena-token": browser.token}
-    ) as response:
+    with browser.watch("hi") as response:
         identity = next(response.iter_text()).split('"')[3]
     until = time.monotonic() + 5
     while code(browser.vote(identity)) != (409, "void") and time.monotonic() < until:
