@@ -1,0 +1,51 @@
+"""The pretraining method: which losses a step has."""
+
+import pytest
+import torch
+
+from moreseek.data.loader import PackedLoader
+from moreseek.data.shards import write_shards
+from moreseek.model.config import ModelConfig
+from moreseek.model.transformer import build
+from moreseek.training.pretrain import Pretrain
+from moreseek.training.settings import PretrainSettings
+
+
+@pytest.fixture
+def pretrain(tmp_path):
+    """pretrain(**settings): ten steps of a small V3-shaped model on documents of four tokens."""
+    config = ModelConfig(
+        model_type="deepseek_v3", vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+        num_attention_heads=2, kv_lora_rank=8, qk_nope_head_dim=4, qk_rope_head_dim=4, v_head_dim=4,
+        n_routed_experts=2, num_experts_per_tok=1, moe_intermediate_size=8, first_k_dense_replace=1,
+        num_nextn_predict_layers=1, max_position_embeddings=16,
+    )  # fmt: skip
+    shards = write_shards(tmp_path / "shards", [[1, 2, 3, 0]] * 200, 32, "none")
+
+    def make(**settings):
+        table = {"method": "pretrain", "name": "base", "steps": 10, "documents": [{"source": "a:b"}]} | settings
+        loader = PackedLoader(shards, 8, 2, seed=1)
+        return Pretrain(build(config, seed=1), loader, PretrainSettings.model_validate(table))
+
+    return make
+
+
+def parts(method, step):
+    [[batch]] = method.updates(step)
+    return method.loss(batch)
+
+
+def test_the_mtp_module_learns_from_the_first_step(pretrain):
+    assert "mtp_loss" in parts(pretrain(), 1)[1]
+
+
+def test_the_mtp_module_waits_for_its_share_of_the_steps(pretrain):
+    method = pretrain(mtp_start_share=0.5)
+    assert "mtp_loss" not in parts(method, 5)[1]
+    loss, found = parts(method, 6)
+    assert "mtp_loss" in found
+    assert torch.autograd.grad(loss, method.model.mtp.eh_proj.weight)[0].any()
+
+
+def test_without_weight_it_never_learns(pretrain):
+    assert "mtp_loss" not in parts(pretrain(mtp_weight=0), 10)[1]
