@@ -25,6 +25,11 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def cache_folder() -> Path:
+    """Where what was built or measured on this machine is kept; XDG_CACHE_HOME moves it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moreseek"
+
+
 def _cpu_info() -> tuple[str, set[str]]:
     path = Path("/proc/cpuinfo")
     if not path.is_file():

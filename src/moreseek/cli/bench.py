@@ -9,40 +9,50 @@ from rich.console import Console
 from rich.table import Table
 
 from moreseek.engine.engine import Engine
+from moreseek.engine.packed import Precision
+from moreseek.engine.precision import Asked, choose_precision
 from moreseek.engine.sampling import SamplingParams
 from moreseek.model.cache import bytes_per_token
 from moreseek.model.transformer import Transformer, flops_per_token
 from moreseek.model.weights import load_model
 from moreseek.native.bindings import usable
+from moreseek.native.step import GROUP, read_memory
 from moreseek.run_folder import resolve_model
 from moreseek.training.device import choose_device, measured_matmul_gflops, set_threads
 
 COPIED = 1 << 28  # bytes, more than any cache holds
 
 
-def measure(model: str, batches: list[int], prompt_tokens: int, new_tokens: int, rounds: int = 3) -> dict[str, Any]:
+BYTE_AND_SCALE = 1 + 4 / GROUP  # bytes of an int8 weight
+INT8_FACTOR = 4  # byte products that an instruction makes for one of floats
+
+
+def measure(
+    model: str, batches: list[int], prompt_tokens: int, new_tokens: int, asked: Asked = "auto", rounds: int = 3
+) -> dict[str, Any]:
     """Tokens a second of reading and of writing at several batch sizes, beside what arithmetic and memory allow.
 
     A decoded token of a batch needs the weights read once for all its rows, and each row's own cache; and its
-    arithmetic. The limit is the slower of the two at the speeds that are measured here: of a large matrix product, and
-    of reading memory.
+    arithmetic. The limit is the slower of the two at the speeds that are measured here: of a large matrix product in
+    fp32 (int8: four times that), and of reading memory.
     """
     device = choose_device()
     threads = set_threads(None)
     loaded = load_model(resolve_model(model)).to(device)
     peak, bandwidth = measured_matmul_gflops(torch.float32, device=device.type) * 1e9, read_bandwidth()
+    precision = choose_precision(loaded, asked)
     context = loaded.config.max_position_embeddings
     prompt_tokens = max(1, min(prompt_tokens, context - new_tokens))
     results = []
     for batch in batches:
-        read, wrote = _measure_batch(loaded, batch, prompt_tokens, new_tokens, rounds)
-        limit = _limit(loaded, batch, prompt_tokens + new_tokens // 2, peak, bandwidth)
+        read, wrote = _measure_batch(loaded, precision, batch, prompt_tokens, new_tokens, rounds)
+        limit = _limit(loaded, precision, batch, prompt_tokens + new_tokens // 2, peak, bandwidth)
         results.append({
             "batch": batch, "read_tokens_s": round(read), "write_tokens_s": round(wrote),
             "limit_tokens_s": round(limit), "share_of_limit": round(wrote / limit, 3),
         })  # fmt: skip
     return {
-        "model": model, "device": str(device), "threads": threads, "native": usable(loaded.embed_tokens.weight),
+        "model": model, "device": str(device), "threads": threads, "precision": precision, "native": usable(loaded.embed_tokens.weight),
         "parameters": sum(p.numel() for p in loaded.parameters()), "prompt_tokens": prompt_tokens,
         "new_tokens": new_tokens, "matmul_gflops": round(peak / 1e9), "memory_gb_s": round(bandwidth / 1e9, 1),
         "cache_bytes_a_token": bytes_per_token(loaded.config), "full_cache_bytes_a_token": _full_bytes(loaded),
@@ -51,22 +61,24 @@ def measure(model: str, batches: list[int], prompt_tokens: int, new_tokens: int,
 
 
 def read_bandwidth() -> float:
-    """Bytes a second that a sum over memory reads; the best of a few."""
+    """Bytes a second that this machine reads from memory; the best of a few."""
     numbers = torch.ones(COPIED // 4)
-    numbers.sum()
+    read = read_memory if usable(numbers) else torch.sum
     spent = []
-    for _ in range(4):
+    for _ in range(5):
         started = time.perf_counter()
-        numbers.sum()
+        read(numbers)
         spent.append(time.perf_counter() - started)
     return COPIED / min(spent)
 
 
-def _measure_batch(model: Transformer, batch: int, prompt: int, new: int, rounds: int) -> tuple[float, float]:
+def _measure_batch(
+    model: Transformer, precision: Precision, batch: int, prompt: int, new: int, rounds: int
+) -> tuple[float, float]:
     """(prompt tokens a second, decoded tokens a second): medians over rounds, prompts that share nothing."""
     rng = random.Random(1)
     vocabulary = model.config.vocab_size
-    engine = Engine(model, batch, frozen=True)
+    engine = Engine(model, batch, frozen=True, precision=precision)
     one, all_of_it = (SamplingParams(temperature=0, max_tokens=count, ignore_eos=True) for count in (1, new))
     reading, writing = [], []
     for turn in range(rounds + 1):
@@ -84,18 +96,21 @@ def _measure_batch(model: Transformer, batch: int, prompt: int, new: int, rounds
     return batch * prompt / sorted(reading)[middle], batch * new / sorted(writing)[middle]
 
 
-def _limit(model: Transformer, batch: int, tokens: int, peak: float, bandwidth: float) -> float:
+def _limit(
+    model: Transformer, precision: Precision, batch: int, tokens: int, peak: float, bandwidth: float
+) -> float:
     """Decoded tokens a second that arithmetic and memory allow a batch whose texts are that long."""
     config = model.config
+    each, peak = (BYTE_AND_SCALE, INT8_FACTOR * peak) if precision == "int8" else (4.0, peak)
     arithmetic = flops_per_token(model, 2 * tokens, training=False) / peak  # a new token sees all that came before
     weights = 0.0
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1 and not name.startswith(("embed_tokens", "mtp.")):
             # Of a batch's rows each chooses its experts; all are read once there are enough rows.
             chosen = 1 - (1 - config.num_experts_per_tok / config.n_routed_experts) ** batch
-            weights += 4 * parameter.numel() * (chosen if ".experts." in name else 1.0)
+            weights += each * parameter.numel() * (chosen if ".experts." in name else 1.0)
     if model.lm_head is None:
-        weights += 4 * model.head.numel()
+        weights += each * model.head.numel()
     memory = (weights / batch + tokens * bytes_per_token(config)) / bandwidth
     return 1 / max(arithmetic, memory)
 
@@ -113,7 +128,7 @@ def _full_bytes(model: Transformer) -> int:
 def print_result(result: dict[str, Any]) -> None:
     """A table for people."""
     console = Console(highlight=False)
-    table = Table(title=f"{result['model']} ({result['parameters']:,} parameters, fp32, {result['threads']} threads)")
+    table = Table(title=f"{result['model']} ({result['parameters']:,} parameters, {result['precision']}, {result['threads']} threads)")
     for column in ("requests at once", "reads (tokens/s)", "writes (tokens/s)", "limit here", "of the limit"):
         table.add_column(column, justify="right")
     for row in result["results"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from moreseek.engine.llm import LLM
+from moreseek.engine.precision import Asked
 from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError
 from moreseek.records import Message
@@ -33,11 +34,11 @@ class Session:
         return encode_chat(self.llm.tokenizer, [*first, *self.messages], add_generation_prompt=True)
 
 
-def talk(model: str, system: str | None, temperature: float, max_tokens: int, seed: int) -> None:
+def talk(model: str, system: str | None, temperature: float, max_tokens: int, seed: int, precision: Asked) -> None:
     """Read turns from stdin until it ends. On a pipe there is no prompt and no colour."""
     SamplingParams(temperature=temperature, max_tokens=max_tokens)  # refuses what is out of range before loading
     console = Console(highlight=False, markup=False)
-    session = Session(LLM(model), temperature, max_tokens, seed, system)
+    session = Session(LLM(model, precision=precision), temperature, max_tokens, seed, system)
     if sys.stdin.isatty():
         console.print(f"{model} · {HELP}", style="dim")
     while True:

@@ -24,7 +24,7 @@ def examine() -> dict[str, Any]:
     speed: dict[str, Any] = {}
     if importlib.util.find_spec("torch") is not None:
         speed = _speed()
-        checks.append(_kernels())
+        checks += [_kernels(), *_sampling()]
         checks += _training(machine, speed)
     return {"machine": machine, "versions": versions(), "speed": speed, "checks": checks}
 
@@ -83,6 +83,13 @@ def _kernels() -> dict[str, str]:
     reason = why_not()
     detail = f"fused C++ kernels, {lanes()} floats a vector" if reason is None else reason
     return _check("native kernels (CPU)", "off" if reason else "ok", detail)
+
+
+def _sampling() -> list[dict[str, str]]:
+    """What has been measured of models' precisions so far."""
+    from moreseek.engine.precision import known
+
+    return [_check(f"sampling {measured.model}", "ok", str(measured)) for measured in known()]
 
 
 def _training(machine: dict[str, Any], speed: dict[str, Any]) -> list[dict[str, str]]:

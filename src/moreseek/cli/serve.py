@@ -6,11 +6,12 @@ from rich.console import Console
 
 from moreseek.cli.site import listen, run
 from moreseek.engine.llm import LLM
+from moreseek.engine.precision import Asked
 from moreseek.errors import FaultError, InputError
 from moreseek.server.app import Served, build_app
 
 
-def serve(models: list[str], host: str, port: int, api_key: str | None, queue: int) -> None:
+def serve(models: list[str], host: str, port: int, api_key: str | None, queue: int, precision: Asked) -> None:
     """Load the models, then answer until told to stop; what runs then gets ten seconds to end."""
     console = Console(stderr=True, highlight=False, markup=False)
     try:
@@ -23,7 +24,7 @@ def serve(models: list[str], host: str, port: int, api_key: str | None, queue: i
         if name in loaded:
             raise InputError(f"two models would be served as {name}. Give folders with different names.")
         console.print(f"loading {model}")
-        loaded[name] = LLM(model)
+        loaded[name] = LLM(model, precision=precision)
     address = f"http://{host}:{listening.getsockname()[1]}"
     console.print(f"{', '.join(loaded)} at {address}/v1, a chat page at {address}/")
     run(build_app(Served(loaded, api_key, queue)), listening)

@@ -18,6 +18,7 @@ from moreseek.engine.choice import choose
 from moreseek.engine.drafts import Drafter, MTPDrafter, TextDrafter
 from moreseek.engine.faults import first_not_finite
 from moreseek.engine.logits import Grammar, Shaper, shape, top_logprobs
+from moreseek.engine.packed import Precision
 from moreseek.engine.runner import Runner, cached_layers, make_runner
 from moreseek.engine.sampling import Completion, SamplingParams, Structure
 from moreseek.engine.scheduler import Scheduler, Step
@@ -57,11 +58,11 @@ class Engine:
 
     def __init__(
         self, model: Transformer, max_rows: int = 256, frozen: bool = False, cache_bytes: int = CACHE_BYTES,
-        budget: int = 2048, drafting: Drafting = Drafting(),
+        budget: int = 2048, drafting: Drafting = Drafting(), precision: Precision = "fp32",
     ) -> None:  # fmt: skip
         if drafting.by == "mtp" and model.mtp is None:
             raise InputError("the model has no multi-token-prediction module to draft with.")
-        self.drafting = drafting
+        self.drafting, self.precision = drafting, precision
         self.model, self.max_rows, self.frozen, self.budget = model, max_rows, frozen, budget
         self.context = model.config.max_position_embeddings
         layers = cached_layers(model, drafting.by == "mtp")
@@ -214,7 +215,7 @@ class Engine:
     @property
     def runner(self) -> Runner:
         if self._runner is None:
-            self._runner = make_runner(self.model, self._blocks, self.drafting.by == "mtp")
+            self._runner = make_runner(self.model, self._blocks, self.drafting.by == "mtp", self.precision)
         return self._runner
 
     @cached_property

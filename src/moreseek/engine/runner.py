@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moreseek.engine.packed import PackedModel
+from moreseek.engine.packed import PackedModel, Precision
 from moreseek.engine.scheduler import Step
+from moreseek.errors import InputError
 from moreseek.model.cache import Cache, CacheView
 from moreseek.model.transformer import Transformer
 from moreseek.native import step as native
@@ -42,10 +43,16 @@ class Runner(Protocol):
         ...
 
 
-def make_runner(model: Transformer, blocks: int, drafting: bool = False) -> Runner:
-    """The fastest runner that this machine has for the model. ``drafting``: with the MTP module and its cache."""
-    runner = NativeRunner if usable(model.embed_tokens.weight) else TorchRunner
-    return runner(model, blocks, drafting)
+def make_runner(model: Transformer, blocks: int, drafting: bool = False, precision: Precision = "fp32") -> Runner:
+    """The fastest runner that this machine has for the model. ``drafting``: with the MTP module and its cache.
+
+    Raises InputError for a ``precision`` other than the model's own without the native kernels.
+    """
+    if usable(model.embed_tokens.weight):
+        return NativeRunner(model, blocks, drafting, precision)
+    if precision != "fp32":
+        raise InputError("int8 needs the native kernels, an fp32 model and a CPU; `moreseek doctor` says what is missing.")
+    return TorchRunner(model, blocks, drafting)
 
 
 def cached_layers(model: Transformer, drafting: bool) -> int:
@@ -61,10 +68,12 @@ def make_cache(model: Transformer, blocks: int, drafting: bool) -> Cache:
 class NativeRunner:
     """One call a step into csrc/step.cpp, with packed copies of the weights."""
 
-    def __init__(self, model: Transformer, blocks: int, drafting: bool = False) -> None:
+    def __init__(
+        self, model: Transformer, blocks: int, drafting: bool = False, precision: Precision = "fp32"
+    ) -> None:
         self.model, self.drafting = model, drafting
         self.cache = make_cache(model, blocks, drafting)
-        self.packed = PackedModel(model, self.cache, drafting)
+        self.packed = PackedModel(model, self.cache, drafting, precision)
 
     def refresh(self) -> None:
         self.packed.refresh()

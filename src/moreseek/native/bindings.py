@@ -45,6 +45,9 @@ SIGNATURES = {
     "native_token_logprobs_backward": (P, P, P, P, P, P, P, N, N, N, F, T),
     "native_choose": (P, P, P, P, P, N, N, T),
     "native_pack": (P, N, N, N, N, P, T),
+    "native_pack_bytes": (P, N, N, N, N, P, P, T),
+    "native_read": (P, N, T),
+    "native_multiply": (P, P, N, P, T),
     "native_step": (P, P, T),
     "native_attention": (POINTER(AttentionArgs), T),
     "native_attention_backward": (POINTER(AttentionArgs), P, N, T),
@@ -58,7 +61,7 @@ def kernels() -> ctypes.CDLL:
     for name, arguments in SIGNATURES.items():
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, None
-    found.native_cross_entropy.restype = c_double
+    found.native_cross_entropy.restype = found.native_read.restype = c_double
     found.native_start.argtypes, found.native_start.restype = (c_void_p, c_void_p), c_int
     found.native_start(_sgemm_address(), _team_address())
     return found

@@ -14,7 +14,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from moreseek.machine import describe_machine
+from moreseek.machine import cache_folder, describe_machine
 
 SOURCES = Path(__file__).parent / "csrc"
 COMPILERS = ("c++", "g++", "clang++")
@@ -36,7 +36,7 @@ def library() -> ctypes.CDLL:
     if os.environ.get("MORESEEK_NATIVE") == "0":
         raise UnavailableError("switched off by MORESEEK_NATIVE=0")
     compiler = find_compiler()
-    path = _cache_folder() / f"native-{_fingerprint(compiler)}.so"
+    path = cache_folder() / f"native-{_fingerprint(compiler)}.so"
     if not path.is_file():
         _compile(compiler, path)
     try:
@@ -60,11 +60,6 @@ def find_compiler() -> tuple[str, ...]:
             "sampling on this CPU get faster"
         ) from None
     return (sys.executable, "-m", "ziglang", "c++")
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "moreseek"
 
 
 def _fingerprint(compiler: tuple[str, ...]) -> str:

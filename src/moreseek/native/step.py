@@ -14,10 +14,16 @@ BLOCK_SIZE = 16
 """Tokens of a cache block."""
 
 
-class Matrix(Structure):
-    """y = x · Wᵀ + bias, with packed weights."""
+GROUP = 32
+"""Inputs that share a scale where weights are bytes."""
 
-    _fields_ = [("panels", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
+
+class Matrix(Structure):
+    """y = x · Wᵀ + bias, with packed weights: floats, or with scales bytes."""
+
+    _fields_ = [
+        ("panels", c_void_p), ("scales", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64),
+    ]  # fmt: skip
 
 
 class FeedForward(Structure):
@@ -76,6 +82,33 @@ def pack(weight: Tensor, panels: Tensor) -> None:
     )  # fmt: skip
 
 
+def byte_sizes(outputs: int, inputs: int) -> tuple[int, int]:
+    """Bytes and scales that an (outputs, inputs) matrix takes where weights are bytes."""
+    panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
+    return panels * groups * GROUP * PANEL, panels * groups * PANEL
+
+
+def pack_bytes(weight: Tensor, panels: Tensor, scales: Tensor) -> None:
+    """Fill ``panels`` (uint8) and ``scales`` (fp32), of byte_sizes, from weight (outputs, inputs) of any strides."""
+    kernels().native_pack_bytes(
+        weight.data_ptr(), weight.stride(0), weight.stride(1), *weight.shape, panels.data_ptr(), scales.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def multiply(matrix: Matrix, x: Tensor) -> Tensor:
+    """x (rows, inputs) → (rows, outputs): the step's own product, alone."""
+    x = x.contiguous()
+    y = torch.empty(len(x), matrix.outputs)
+    kernels().native_multiply(byref(matrix), x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads())
+    return y
+
+
 def run(model: Model, step: Step) -> None:
     """Carry out one step on as many threads as torch uses."""
     kernels().native_step(byref(model), byref(step), torch.get_num_threads())
+
+
+def read_memory(numbers: Tensor) -> float:
+    """Read all of ``numbers`` (fp32, contiguous) and do as little else as possible, to measure how fast that is."""
+    return kernels().native_read(numbers.data_ptr(), numbers.numel(), torch.get_num_threads())

@@ -34,26 +34,13 @@ static void rows_of(const Matrix &w, const float *x, i64 x_row, const float *pan
         Vec sum[R][V];
         tile<R, V>(w.inputs, x, x_row, panel + c, ahead, sum);
         for (int r = 0; r < R; r++)
-            for (int v = 0; v < V; v++) {
-                i64 j = column + c + v * LANES, left = w.outputs - j;
-                float *to = y + r * y_row + j;
-                if (left >= LANES) {
-                    Vec s = sum[r][v];
-                    if (w.bias) s += *(const Vec *)(w.bias + j);
-                    *(Vec *)to = add ? s + *(Vec *)to : s;
-                } else
-                    for (i64 l = 0; l < left; l++) {
-                        float s = sum[r][v][l];
-                        if (w.bias) s += w.bias[j + l];
-                        to[l] = add ? s + to[l] : s;
-                    }
-            }
+            for (int v = 0; v < V; v++) store(w, sum[r][v], column + c + v * LANES, y + r * y_row, add);
     }
 }
 
 static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64 panel, float *y, i64 y_row, bool add) {
     constexpr int V = MAX_VECTORS;
-    const float *weights = w.panels + panel * w.inputs * PANEL;
+    const float *weights = (const float *)w.panels + panel * w.inputs * PANEL;
     i64 column = panel * PANEL, tiles = (rows + 5) / 6;
     bool last = column + PANEL >= w.outputs;
     // A few rows are bound by memory anyway, and the hardware reads ahead of them.
@@ -76,9 +63,15 @@ static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64
 
 // y (rows, outputs) = or += x (rows, inputs) · Wᵀ + bias
 void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads) {
+    if (w.scales) return multiply_quantised(w, x, x_row, rows, y, y_row, add, threads);
     i64 panels = (w.outputs + PANEL - 1) / PANEL;
     parallel(panels, worth(panels, 2 * rows * w.inputs * PANEL, threads),
              [&](i64 panel) { panel_rows(w, x, x_row, rows, panel, y, y_row, add); });
+}
+
+// One product alone, for the tests: x (rows, inputs) → y (rows, outputs).
+extern "C" void native_multiply(const Matrix *w, const float *x, i64 rows, float *y, int threads) {
+    multiply(*w, x, w->inputs, rows, y, w->outputs, false, threads);
 }
 
 // panels of W (outputs, inputs), any strides.
@@ -97,4 +90,20 @@ extern "C" void native_pack(const float *weight, i64 output_step, i64 input_step
                 for (i64 j = width; j < PANEL; j++) to[i * PANEL + j] = 0.0f;
         }
     });
+}
+
+// Read n floats, a multiple of 8 vectors apart from a rest that is left out: what memory gives at most.
+extern "C" double native_read(const float *numbers, i64 n, int threads) {
+    constexpr i64 WIDE = 8 * LANES, PARTS = 64;
+    static thread_local double sums[PARTS];
+    double *to = sums;
+    parallel(PARTS, threads, [&](i64 part) {
+        Vec sum[8] = {};
+        for (i64 i = n / WIDE * part / PARTS * WIDE, end = n / WIDE * (part + 1) / PARTS * WIDE; i < end; i += WIDE)
+            for (i64 v = 0; v < 8; v++) sum[v] += *(const Vec *)(numbers + i + v * LANES);
+        to[part] = sum_of(((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7])));
+    });
+    double total = 0.0;
+    for (double sum : sums) total += sum;
+    return total;
 }

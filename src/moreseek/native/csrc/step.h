@@ -6,9 +6,26 @@ constexpr i64 PANEL = 64; // outputs of a packed matrix that stand together
 constexpr i64 BLOCK = 16; // tokens of a cache block
 
 struct Matrix { // y = x · Wᵀ + bias. panels: (ceil(outputs / PANEL), inputs, PANEL), zero beyond the last output
-    const float *panels, *bias;
+    const void *panels;
+    const float *scales; // null: the panels hold floats; else bytes, see quantised.cpp
+    const float *bias;
     i64 inputs, outputs;
 };
+
+// One vector of a row's outputs, from `column` on, into the row y.
+static inline void store(const Matrix &w, Vec sum, i64 column, float *y, bool add) {
+    i64 left = w.outputs - column;
+    float *to = y + column;
+    if (left >= LANES) {
+        if (w.bias) sum += *(const Vec *)(w.bias + column);
+        *(Vec *)to = add ? sum + *(Vec *)to : sum;
+    } else
+        for (i64 l = 0; l < left; l++) {
+            float s = sum[l];
+            if (w.bias) s += w.bias[column + l];
+            to[l] = add ? s + to[l] : s;
+        }
+}
 
 struct FeedForward { // down(silu(gate(x)) · up(x)); gate rows first in gate_up
     Matrix gate_up, down;
@@ -52,6 +69,7 @@ struct Step {
 };
 
 void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
+void multiply_quantised(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
 void grouped_attention(const Model &model, const Layer &layer, const Step &step, float *qkv, i64 qkv_row, float *out,
                        int threads);
 void latent_attention(const Model &model, const Layer &layer, const Step &step, const float *q, i64 q_row,

@@ -1,0 +1,144 @@
+"""Whether a model answers faster with int8 matrices on this machine, and what it loses by them: measured once.
+
+A CPU without VNNI gains nothing from them, a small model little, and a model whose activations have outliers may lose
+too much. So nothing is assumed: the model writes a text in fp32, and both precisions are timed and score it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+
+from moreseek.engine.engine import Engine
+from moreseek.engine.packed import Precision
+from moreseek.engine.sampling import SamplingParams
+from moreseek.machine import cache_folder, describe_machine
+from moreseek.model.transformer import Transformer
+from moreseek.native.bindings import usable
+
+Asked = Literal["auto", "fp32", "int8"]
+
+SMALLEST = 4_000_000
+"""Parameters under which nothing is measured: such a model's time goes elsewhere."""
+MOST_LOSS = 0.01  # of perplexity, relative
+LEAST_GAIN = 1.1  # times faster, for one request and for ROWS
+ROWS, WRITTEN, TIMED, ROUNDS = 8, 96, 8, 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was chosen and why. speed: int8's tokens a second over fp32's, one request and ROWS of them."""
+
+    precision: Precision
+    model: str
+    speed_alone: float
+    speed_together: float
+    perplexity_ratio: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.precision}: int8 is {self.speed_alone:.2f} times as fast as fp32 for one request and "
+            f"{self.speed_together:.2f} times for {ROWS}; perplexity changes by {self.perplexity_ratio - 1:+.2%}"
+        )
+
+
+def choose_precision(model: Transformer, asked: Asked = "auto") -> Precision:
+    """``asked``, or for "auto" the faster of those that keep perplexity within 1 % of fp32's; measured when this
+    machine first meets these weights (seconds), and known from then on.
+    """
+    parameters = sum(p.numel() for p in model.parameters())
+    if asked != "auto":
+        return asked
+    if parameters < SMALLEST or not usable(model.embed_tokens.weight):
+        return "fp32"
+    path = cache_folder() / f"precision-{_fingerprint(model)}.json"
+    try:
+        return Measured(**json.loads(path.read_text(encoding="utf-8"))).precision
+    except (OSError, ValueError, TypeError):
+        pass
+    print("measuring which precision is fast here (once for this model: seconds)…", file=sys.stderr, flush=True)
+    measured = measure(model)
+    print(str(measured), file=sys.stderr, flush=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps(asdict(measured)), encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        pass  # a cache that cannot be written costs seconds the next time, nothing else
+    return measured.precision
+
+
+def known() -> list[Measured]:
+    """What this machine has measured so far."""
+    found = []
+    for path in sorted(cache_folder().glob("precision-*.json")):
+        try:
+            found.append(Measured(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError):
+            continue
+    return found
+
+
+def measure(model: Transformer) -> Measured:
+    """Time both precisions, and let both score what the model wrote in fp32."""
+    config = model.config
+    start = config.bos_token_id if isinstance(config.bos_token_id, int) else next(iter(config.eos_ids), 0)
+    engines: dict[Precision, Engine] = {
+        "fp32": Engine(model, ROWS, frozen=True), "int8": Engine(model, ROWS, frozen=True, precision="int8")
+    }  # fmt: skip
+    write = SamplingParams(max_tokens=min(WRITTEN, config.max_position_embeddings - 2), ignore_eos=True)
+    texts = [[start, *c.token_ids] for c in engines["fp32"].generate([[start]] * ROWS, write)]
+    loss = {name: _mean_loss(engine, texts) for name, engine in engines.items()}
+    ratio = math.exp(loss["int8"] - loss["fp32"])
+    seconds: dict[tuple[Precision, int], float] = {}
+    for _ in range(ROUNDS):  # interleaved: the machine's speed moves
+        for name, engine in engines.items():
+            for rows in (1, ROWS):
+                spent = _seconds(engine, texts[:rows])
+                seconds[name, rows] = min(spent, seconds.get((name, rows), math.inf))
+    alone, together = (seconds["fp32", rows] / seconds["int8", rows] for rows in (1, ROWS))
+    pays = min(alone, together) >= LEAST_GAIN and ratio <= 1 + MOST_LOSS
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    name = f"{config.model_type}, {millions:.0f}M parameters"
+    return Measured("int8" if pays else "fp32", name, round(alone, 3), round(together, 3), round(ratio, 5))
+
+
+def _mean_loss(engine: Engine, texts: list[list[int]]) -> float:
+    """Nats a token, of all but the first token of each text."""
+    scored = engine.generate(texts, SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=True))
+    losses = [
+        -shown[token]
+        for text, completion in zip(texts, scored, strict=True)
+        for token, shown in zip(text, completion.prompt_logprobs or [], strict=True)
+        if shown is not None
+    ]
+    return sum(losses) / len(losses)
+
+
+def _seconds(engine: Engine, texts: list[list[int]]) -> float:
+    """To write TIMED tokens behind each text, whose own reading is kept from the first time on."""
+    room = engine.context - len(texts[0]) - 1
+    params = SamplingParams(temperature=0, max_tokens=max(1, min(TIMED, room)), ignore_eos=True)
+    started = time.perf_counter()
+    engine.generate(texts, params)
+    return time.perf_counter() - started
+
+
+def _fingerprint(model: Transformer) -> str:
+    """Of the architecture, a sample of every weight, the CPU and the threads."""
+    machine = describe_machine()
+    facts = [machine["cpu"], machine["flags"], torch.get_num_threads(), model.config.model_dump(mode="json")]
+    text = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for parameter in model.parameters():
+        flat = parameter.detach().reshape(-1)
+        text.update(flat[:: max(1, len(flat) // 64)].contiguous().numpy().tobytes())
+    return text.hexdigest()[:16]

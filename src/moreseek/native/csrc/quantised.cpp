@@ -1,0 +1,145 @@
+// y = x · Wᵀ with weights of one byte: groups of GROUP inputs share a scale an output, and x is brought to bytes a row
+// and group at a time. Sums within a group are whole numbers, those over groups run in order: a row's result depends on
+// nothing but the row. Twin: tests/twins/test_quantised.py, in torch.
+#include "step.h"
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#include <immintrin.h>
+#endif
+
+constexpr i64 GROUP = 32, QUAD = 4; // inputs that share a scale; inputs that one instruction takes
+constexpr int OFFSET = 128;         // weights are stored with it, since the instruction takes unsigned by signed bytes
+
+typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+// sum[l] += Σ weights[4·l + k] · quad[k], k < 4
+static inline Ints quad_dot(Ints sum, const uint8_t *weights, int32_t quad) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_loadu_si512(weights), _mm512_set1_epi32(quad));
+#elif defined(__AVXVNNI__) && defined(__AVX__)
+    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, _mm256_loadu_si256((const __m256i *)weights),
+                                         _mm256_set1_epi32(quad));
+#else
+    int8_t a[QUAD];
+    memcpy(a, &quad, QUAD);
+    for (int l = 0; l < LANES; l++)
+        sum[l] += weights[QUAD * l] * a[0] + weights[QUAD * l + 1] * a[1] + weights[QUAD * l + 2] * a[2] +
+                  weights[QUAD * l + 3] * a[3];
+    return sum;
+#endif
+}
+
+struct Bytes { // rows of x: bytes (rows, groups · GROUP), and a group's scale and its bytes' sum · −OFFSET
+    const int8_t *values;
+    const float *scales;
+    const int32_t *starts;
+    i64 groups;
+};
+
+// A row; the largest of each group becomes 127.
+static void to_bytes(const float *x, i64 inputs, int8_t *values, float *scales, int32_t *starts) {
+    for (i64 low = 0, g = 0; low < inputs; low += GROUP, g++) {
+        alignas(64) float part[GROUP];
+        i64 here = inputs - low < GROUP ? inputs - low : GROUP;
+        memcpy(part, x + low, here * 4);
+        for (i64 i = here; i < GROUP; i++) part[i] = 0.0f;
+        float most = 0.0f, nothing = 0.0f; // stays 0 unless something is not finite
+#pragma omp simd reduction(max : most) reduction(+ : nothing)
+        for (i64 i = 0; i < GROUP; i++) {
+            float size = std::fabs(part[i]);
+            most = size > most ? size : most;
+            nothing += part[i] - part[i];
+        }
+        float factor = most > 0.0f ? 127.0f / most : 0.0f;
+        int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (i64 i = 0; i < GROUP; i++) {
+            int32_t value = (int32_t)__builtin_rintf(part[i] * factor);
+            values[low + i] = (int8_t)value;
+            sum += value;
+        }
+        scales[g] = most / 127.0f + nothing;
+        starts[g] = -OFFSET * sum;
+    }
+}
+
+template <int R, int V>
+static inline void tile(const Bytes &x, i64 row, const uint8_t *panel, const float *scales, i64 c, Vec (&sum)[R][V]) {
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = Vec{};
+    for (i64 g = 0; g < x.groups; g++) {
+        Ints whole[R][V];
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) whole[r][v] = Ints{} + x.starts[(row + r) * x.groups + g];
+        const uint8_t *weights = panel + (g * GROUP * PANEL + c * QUAD);
+        for (i64 i = 0; i < GROUP; i += QUAD, weights += PANEL * QUAD)
+            for (int r = 0; r < R; r++) {
+                int32_t quad;
+                memcpy(&quad, x.values + ((row + r) * x.groups + g) * GROUP + i, QUAD);
+                for (int v = 0; v < V; v++) whole[r][v] = quad_dot(whole[r][v], weights + v * LANES * QUAD, quad);
+            }
+        for (int v = 0; v < V; v++) {
+            Vec scale = *(const Vec *)(scales + g * PANEL + c + v * LANES);
+            for (int r = 0; r < R; r++)
+                sum[r][v] += __builtin_convertvector(whole[r][v], Vec) * (scale * x.scales[(row + r) * x.groups + g]);
+        }
+    }
+}
+
+template <int R, int V>
+static void rows_of(const Matrix &w, const Bytes &x, i64 row, const uint8_t *panel, const float *scales, i64 column,
+                    float *y, i64 y_row, bool add) {
+    for (i64 c = 0; c < PANEL && column + c < w.outputs; c += V * LANES) {
+        Vec sum[R][V];
+        tile<R, V>(x, row, panel, scales, c, sum);
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) store(w, sum[r][v], column + c + v * LANES, y + (row + r) * y_row, add);
+    }
+}
+
+static void panel_rows(const Matrix &w, const Bytes &x, i64 rows, i64 panel, float *y, i64 y_row, bool add) {
+    constexpr int MANY = MAX_VECTORS > 2 ? 2 : 1;
+    const uint8_t *weights = (const uint8_t *)w.panels + panel * x.groups * GROUP * PANEL;
+    const float *scales = w.scales + panel * x.groups * PANEL;
+    i64 column = panel * PANEL, r = 0;
+    for (; r + 6 <= rows; r += 6) rows_of<6, MANY>(w, x, r, weights, scales, column, y, y_row, add);
+    for (; r + 3 <= rows; r += 3) rows_of<3, MAX_VECTORS>(w, x, r, weights, scales, column, y, y_row, add);
+    for (; r < rows; r++) rows_of<1, MAX_VECTORS>(w, x, r, weights, scales, column, y, y_row, add);
+}
+
+void multiply_quantised(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add,
+                        int threads) {
+    i64 groups = (w.inputs + GROUP - 1) / GROUP, panels = (w.outputs + PANEL - 1) / PANEL;
+    int8_t *values = (int8_t *)scratch(6, rows * groups * GROUP / 4);
+    float *scales = scratch(7, rows * groups);
+    int32_t *starts = (int32_t *)scratch(8, rows * groups);
+    parallel_parts(rows, worth(rows, 4 * w.inputs, threads), [&](int, i64 low, i64 high) {
+        for (i64 r = low; r < high; r++)
+            to_bytes(x + r * x_row, w.inputs, values + r * groups * GROUP, scales + r * groups, starts + r * groups);
+    });
+    Bytes bytes{values, scales, starts, groups};
+    parallel(panels, worth(panels, 2 * rows * w.inputs * PANEL / 4, threads),
+             [&](i64 panel) { panel_rows(w, bytes, rows, panel, y, y_row, add); });
+}
+
+// W (outputs, inputs), any strides → panels (ceil(outputs / PANEL), groups · GROUP / QUAD, PANEL, QUAD) of bytes + OFFSET
+// and scales (ceil(outputs / PANEL), groups, PANEL); 0 beyond the last input and output.
+extern "C" void native_pack_bytes(const float *weight, i64 output_step, i64 input_step, i64 outputs, i64 inputs,
+                                  uint8_t *panels, float *scales, int threads) {
+    i64 count = (outputs + PANEL - 1) / PANEL, groups = (inputs + GROUP - 1) / GROUP;
+    parallel(count, worth(count, 8 * inputs * PANEL, threads), [&](i64 panel) {
+        for (i64 j = 0; j < PANEL; j++)
+            for (i64 g = 0; g < groups; g++) {
+                float part[GROUP], most = 0.0f;
+                for (i64 i = 0; i < GROUP; i++) {
+                    i64 output = panel * PANEL + j, input = g * GROUP + i;
+                    part[i] = output < outputs && input < inputs ? weight[output * output_step + input * input_step] : 0.0f;
+                    most = std::fabs(part[i]) > most ? std::fabs(part[i]) : most;
+                }
+                float factor = most > 0.0f ? 127.0f / most : 0.0f;
+                scales[(panel * groups + g) * PANEL + j] = most / 127.0f;
+                uint8_t *to = panels + ((panel * groups + g) * GROUP * PANEL + j * QUAD);
+                for (i64 i = 0; i < GROUP; i++)
+                    to[i / QUAD * PANEL * QUAD + i % QUAD] = (uint8_t)((int)__builtin_rintf(part[i] * factor) + OFFSET);
+            }
+    });
+}

@@ -1,0 +1,207 @@
+"""int8 matrices against their arithmetic in torch, and the choice of a precision."""
+
+import json
+
+import pytest
+import torch
+
+from moreseek.engine import precision
+from moreseek.engine.engine import Engine
+from moreseek.engine.packed import PackedModel
+from moreseek.engine.precision import Measured, choose_precision, known, measure
+from moreseek.engine.sampling import SamplingParams
+from moreseek.errors import InputError
+from moreseek.native import step
+from moreseek.native.bindings import why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no native kernels here")
+
+GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+
+
+def to_bytes(x):
+    """(rows, inputs) → what bytes with a scale for each group make of it."""
+    rows, inputs = x.shape
+    padded = torch.nn.functional.pad(x, (0, -inputs % step.GROUP)).unflatten(1, (-1, step.GROUP))
+    scale = padded.abs().amax(-1, keepdim=True) / 127
+    return torch.where(scale > 0, (padded / scale).round() * scale, 0.0).flatten(1)[:, :inputs]
+
+
+def packed(weight, bias=None):
+    size, scales = step.byte_sizes(*weight.shape)
+    panels, factors = torch.empty(size, dtype=torch.uint8), torch.empty(scales)
+    step.pack_bytes(weight, panels, factors)
+    pointer = None if bias is None else bias.data_ptr()
+    return step.Matrix(panels.data_ptr(), factors.data_ptr(), pointer, weight.shape[1], weight.shape[0]), panels, factors
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (100, 70), (7, 1), (192, 320)])
+def test_the_product_equals_its_arithmetic_in_torch(outputs, inputs):
+    weight, bias = torch.randn(outputs, inputs), torch.randn(outputs)
+    matrix, *kept = packed(weight, bias)
+    x = torch.randn(13, inputs)
+    x[3] = 0.0
+    expected = to_bytes(x).double() @ to_bytes(weight).double().t() + bias
+    assert torch.allclose(step.multiply(matrix, x).double(), expected, atol=1e-4 * inputs**0.5)
+    assert kept
+
+
+def test_a_weight_may_lie_in_any_order():
+    weight = torch.randn(70, 100)
+    turned, plain = packed(weight.t()), packed(weight.t().contiguous())
+    x = torch.randn(2, 70)
+    assert torch.equal(step.multiply(turned[0], x), step.multiply(plain[0], x))
+
+
+def test_a_row_does_not_depend_on_the_others():
+    matrix, *kept = packed(torch.randn(130, 96))
+    x = torch.randn(20, 96)
+    together = step.multiply(matrix, x)
+    for count in (1, 2, 3, 5, 9, 19):
+        assert torch.equal(step.multiply(matrix, x[:count]), together[:count])
+    assert kept
+
+
+def test_a_row_of_nonsense_spoils_no_other():
+    matrix, *kept = packed(torch.randn(64, 64))
+    x = torch.randn(4, 64)
+    whole = step.multiply(matrix, x)
+    x[1, 5] = float("nan")
+    broken = step.multiply(matrix, x)
+    assert torch.equal(broken[[0, 2, 3]], whole[[0, 2, 3]])
+    assert broken[1].isnan().all()
+    assert kept
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "v3"])
+def test_a_batch_equals_single_requests_to_the_bit(make_model, kind):
+    model = make_model(kind)
+    prompts = [[1, 5, 9, 4], [7], [3, 3, 8], [2, 6, 1, 1, 9, 30]]
+    together = Engine(model, precision="int8").generate(prompts, GREEDY)
+    for prompt, completion in zip(prompts, together, strict=True):
+        alone = Engine(model, precision="int8").generate([prompt], GREEDY)[0]
+        assert alone.token_ids == completion.token_ids
+        assert alone.logprobs == completion.logprobs
+
+
+def test_int8_is_used_and_close(make_model):
+    model = make_model("llama")
+    prompt = [[1, 5, 9, 4, 8, 33, 2]]
+    exact, coarse = (
+        Engine(model, precision=name).generate(prompt, SamplingParams(max_tokens=1, prompt_logprobs=True))[0]
+        for name in ("fp32", "int8")
+    )
+    pairs = [
+        (mine[token], theirs[token])
+        for token, mine, theirs in zip(prompt[0], exact.prompt_logprobs, coarse.prompt_logprobs, strict=True)
+        if mine is not None
+    ]
+    assert any(mine != theirs for mine, theirs in pairs)
+    assert all(mine == pytest.approx(theirs, abs=0.1) for mine, theirs in pairs)
+
+
+def test_training_is_seen_in_int8_too(make_model):
+    model = make_model("llama")
+    engine = Engine(model, precision="int8")
+    before = engine.generate([[1, 5, 9]], GREEDY)[0]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-1.5)
+    assert engine.generate([[1, 5, 9]], GREEDY)[0].logprobs != before.logprobs
+    assert engine.generate([[1, 5, 9]], GREEDY)[0].logprobs == Engine(model, precision="int8").generate([[1, 5, 9]], GREEDY)[0].logprobs
+
+
+def test_routers_and_the_latents_matrices_stay_exact(make_model):
+    model = make_model("v3")
+    runner = Engine(model, precision="int8").runner
+    assert isinstance(runner.packed, PackedModel)
+    layers = [runner.packed.model.layer[i] for i in range(len(model.layers))]
+    assert all(not layer.up_k[0].scales and not layer.up_v[0].scales for layer in layers)
+    assert all(not layer.router[0].scales for layer in layers if layer.router)
+    assert all(layer.qkv.scales and layer.out.scales for layer in layers)
+
+
+def test_int8_without_the_kernels_is_refused_with_the_reason(make_model, monkeypatch):
+    monkeypatch.setattr("moreseek.engine.runner.usable", lambda *tensors: False)
+    with pytest.raises(InputError, match="int8 needs the native kernels"):
+        Engine(make_model("llama"), precision="int8").generate([[1]], GREEDY)
+
+
+# --- which one -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and a model of any size is worth measuring."""
+    monkeypatch.setattr(precision, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(precision, "SMALLEST", 0)
+    return tmp_path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often something was measured; the answer is int8."""
+    calls = []
+
+    def answer(model):
+        calls.append(model)
+        return Measured("int8", "llama, 1M parameters", 2.0, 3.0, 1.001)
+
+    monkeypatch.setattr(precision, "measure", answer)
+    return calls
+
+
+def test_it_is_measured_once_and_known_from_then_on(make_model, cache, asked, capsys):
+    model = make_model("llama")
+    assert [choose_precision(model) for _ in range(3)] == ["int8"] * 3
+    assert len(asked) == 1
+    assert [str(found) for found in known()] == [str(Measured("int8", "llama, 1M parameters", 2.0, 3.0, 1.001))]
+    assert "int8 is 2.00 times as fast" in capsys.readouterr().err
+
+
+def test_other_weights_are_measured_anew(make_model, cache, asked):
+    choose_precision(make_model("llama", seed=1))
+    choose_precision(make_model("llama", seed=2))
+    assert len(asked) == 2
+
+
+def test_a_damaged_record_is_measured_anew(make_model, cache, asked):
+    model = make_model("llama")
+    choose_precision(model)
+    (record,) = cache.iterdir()
+    record.write_text("{", encoding="utf-8")
+    assert choose_precision(model) == "int8"
+    assert len(asked) == 2
+    assert json.loads(record.read_text(encoding="utf-8"))["precision"] == "int8"
+
+
+def test_a_wish_is_granted_without_measuring(make_model, cache, asked):
+    assert choose_precision(make_model("llama"), "fp32") == "fp32"
+    assert choose_precision(make_model("llama"), "int8") == "int8"
+    assert not asked
+
+
+def test_a_small_model_is_not_measured(make_model, cache, asked, monkeypatch):
+    monkeypatch.setattr(precision, "SMALLEST", 10**9)
+    assert choose_precision(make_model("llama")) == "fp32"
+    assert not asked
+
+
+def test_the_measurement_has_both_speeds_and_the_loss(make_model):
+    measured = measure(make_model("llama"))
+    assert measured.speed_alone > 0
+    assert measured.speed_together > 0
+    assert measured.perplexity_ratio == pytest.approx(1, abs=0.05)
+    assert measured.precision in ("fp32", "int8")
+
+
+def test_a_model_that_bytes_spoil_stays_in_fp32(make_model, monkeypatch):
+    losses = iter([2.0, 2.02])  # 2 % of perplexity
+    monkeypatch.setattr(precision, "_mean_loss", lambda engine, texts: next(losses))
+    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: 1.0 if engine.precision == "fp32" else 0.1)
+    assert measure(make_model("llama")).precision == "fp32"
+
+
+def test_a_model_that_bytes_slow_down_stays_in_fp32(make_model, monkeypatch):
+    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: 1.0)
+    assert measure(make_model("llama")).precision == "fp32"
