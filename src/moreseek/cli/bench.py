@@ -52,7 +52,8 @@ def measure(
             "limit_tokens_s": round(limit), "share_of_limit": round(wrote / limit, 3),
         })  # fmt: skip
     return {
-        "model": model, "device": str(device), "threads": threads, "precision": precision, "native": usable(loaded.embed_tokens.weight),
+        "model": model, "device": str(device), "threads": threads, "precision": precision,
+        "native": usable(loaded.embed_tokens.weight),
         "parameters": sum(p.numel() for p in loaded.parameters()), "prompt_tokens": prompt_tokens,
         "new_tokens": new_tokens, "matmul_gflops": round(peak / 1e9), "memory_gb_s": round(bandwidth / 1e9, 1),
         "cache_bytes_a_token": bytes_per_token(loaded.config), "full_cache_bytes_a_token": _full_bytes(loaded),
@@ -96,9 +97,7 @@ def _measure_batch(
     return batch * prompt / sorted(reading)[middle], batch * new / sorted(writing)[middle]
 
 
-def _limit(
-    model: Transformer, precision: Precision, batch: int, tokens: int, peak: float, bandwidth: float
-) -> float:
+def _limit(model: Transformer, precision: Precision, batch: int, tokens: int, peak: float, bandwidth: float) -> float:
     """Decoded tokens a second that arithmetic and memory allow a batch whose texts are that long."""
     config = model.config
     each, peak = (BYTE_AND_SCALE, INT8_FACTOR * peak) if precision == "int8" else (4.0, peak)
@@ -128,7 +127,8 @@ def _full_bytes(model: Transformer) -> int:
 def print_result(result: dict[str, Any]) -> None:
     """A table for people."""
     console = Console(highlight=False)
-    table = Table(title=f"{result['model']} ({result['parameters']:,} parameters, {result['precision']}, {result['threads']} threads)")
+    how = f"{result['parameters']:,} parameters, {result['precision']}, {result['threads']} threads"
+    table = Table(title=f"{result['model']} ({how})")
     for column in ("requests at once", "reads (tokens/s)", "writes (tokens/s)", "limit here", "of the limit"):
         table.add_column(column, justify="right")
     for row in result["results"]:

@@ -62,7 +62,8 @@ class Engine:
     ) -> None:  # fmt: skip
         if drafting.by == "mtp" and model.mtp is None:
             raise InputError("the model has no multi-token-prediction module to draft with.")
-        self.drafting, self.precision = drafting, precision
+        self.drafting = drafting
+        self.precision: Precision = precision
         self.model, self.max_rows, self.frozen, self.budget = model, max_rows, frozen, budget
         self.context = model.config.max_position_embeddings
         layers = cached_layers(model, drafting.by == "mtp")

@@ -15,7 +15,7 @@ from moreseek.model.transformer import MTP, Block, Transformer
 from moreseek.native import step
 
 Precision = Literal["fp32", "int8"]
-"""Of a runner's matrices. int8: bytes with a scale for each output's 32 inputs, and activations likewise as they come."""
+"""Of a runner's matrices. int8: bytes with a scale for 32 inputs of an output, and activations likewise."""
 
 SENSITIVE = 3
 """The first token's massive activations (Sun et al. 2024) come out of an early down projection, and what they miss is

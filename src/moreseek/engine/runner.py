@@ -51,7 +51,9 @@ def make_runner(model: Transformer, blocks: int, drafting: bool = False, precisi
     if usable(model.embed_tokens.weight):
         return NativeRunner(model, blocks, drafting, precision)
     if precision != "fp32":
-        raise InputError("int8 needs the native kernels, an fp32 model and a CPU; `moreseek doctor` says what is missing.")
+        raise InputError(
+            "int8 needs the native kernels, an fp32 model and a CPU; `moreseek doctor` says what is missing."
+        )
     return TorchRunner(model, blocks, drafting)
 
 
@@ -68,9 +70,7 @@ def make_cache(model: Transformer, blocks: int, drafting: bool) -> Cache:
 class NativeRunner:
     """One call a step into csrc/step.cpp, with packed copies of the weights."""
 
-    def __init__(
-        self, model: Transformer, blocks: int, drafting: bool = False, precision: Precision = "fp32"
-    ) -> None:
+    def __init__(self, model: Transformer, blocks: int, drafting: bool = False, precision: Precision = "fp32") -> None:
         self.model, self.drafting = model, drafting
         self.cache = make_cache(model, blocks, drafting)
         self.packed = PackedModel(model, self.cache, drafting, precision)
