@@ -64,8 +64,9 @@ class GRPO:
                 batches = self._batches([rollouts[i] for i in part], [advantage[i] for i in part])
                 for batch in batches:
                     batch.on_policy = first
-                yield batches
-                first = False
+                if batches:
+                    yield batches
+                    first = False
 
     def _collect(self, step: int, times: RolloutTimes) -> tuple[list[list[Rollout]], list[list[Rollout]]]:
         """The groups to learn from, and all that were drawn. Dynamic sampling draws again for silent groups."""
@@ -120,7 +121,16 @@ class GRPO:
         settings = self.settings
         lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
         weight = token_weights(lengths, settings.objective, settings.max_completion_tokens)
-        return pack(rollouts, advantage, weight.tolist(), settings.micro_batch_tokens, self.model.device)
+        used = range(len(rollouts))
+        if not settings.kl_weight and not settings.mtp_weight:
+            # Without an advantage there is no gradient: computing it would change nothing but the time.
+            used = [index for index in used if advantage[index] != 0]
+        if not used:
+            return []
+        return pack(
+            [rollouts[i] for i in used], [advantage[i] for i in used], [float(weight[i]) for i in used],
+            settings.micro_batch_tokens, self.model.device,
+        )  # fmt: skip
 
     def loss(self, batch: RolloutBatch) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings

@@ -1,5 +1,6 @@
 """GRPO: what is learnt from, what is counted, when it stops, and that a step does what it is for."""
 
+import itertools
 import math
 
 import pytest
@@ -17,6 +18,12 @@ CPU = torch.device("cpu")
 
 def by_length(problem, text):
     return len(text) % 2 / 2 + 0.25
+
+
+def all_different():
+    """No two rewards are equal, so that every rollout has an advantage."""
+    calls = itertools.count(1)
+    return lambda problem, text: 1 / next(calls)
 
 
 def always(value):
@@ -96,16 +103,40 @@ def test_many_steps_learn_the_task_and_the_reward_says_so(make_grpo):
 # --- what a step learns from -------------------------------------------------------------------------------------
 
 
-def test_groups_without_signal_give_no_gradient(make_grpo):
+def test_groups_without_signal_are_not_computed(make_grpo):
     grpo = make_grpo(always(0.5))
-    [update] = updates(grpo)
-    backward(grpo, update)
-    assert all(not parameter.grad.any() for parameter in grpo.model.parameters() if parameter.grad is not None)
+    assert updates(grpo) == []
     assert grpo.step_metrics({})["groups_without_signal"] == 1.0
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_they_would_have_given_no_gradient(make_grpo, objective):
+    """Some groups without signal, some with it: the gradient is that of the whole batch."""
+    numbers = all_different()
+    score = lambda problem, text: 0.5 if problem.answer in "123" else numbers(problem, text)  # noqa: E731
+    grpo = make_grpo(score, objective=objective, prompts_per_step=6, dynamic_sampling=False)
+    found = []
+    for kl_weight in (0.0, 1e-30):  # with a KL term, here of no weight, all are computed
+        grpo.settings = grpo.settings.model_copy(update={"kl_weight": kl_weight})
+        [update] = updates(grpo)
+        sums = backward(grpo, update)
+        found.append({name: p.grad for name, p in grpo.model.named_parameters() if p.grad is not None})
+        tokens = sums["trained_tokens"]
+        grpo.model.zero_grad()
+        grpo.cursor = 0
+        numbers = all_different()
+    assert tokens == sum(len(rollout.completion_ids) for rollout in drawn(grpo))
+    assert 0 < grpo.step_metrics({})["groups_without_signal"] < 1
+    for name, gradient in found[0].items():
+        assert torch.allclose(gradient, found[1][name], atol=1e-6), name
+
+
+def test_with_a_kl_term_they_are_computed(make_grpo):
+    assert len(updates(make_grpo(always(0.5), kl_weight=0.1))) == 1
+
+
 def test_on_policy_ratios_are_one_and_the_gap_is_tiny(make_grpo):
-    grpo = make_grpo(by_length, temperature=0.7)
+    grpo = make_grpo(all_different(), temperature=0.7)
     [update] = updates(grpo)
     for batch in update:
         logprobs, _, _ = grpo._forward(grpo.model, batch)
@@ -132,7 +163,7 @@ def test_the_gap_compares_what_the_sampler_sampled_from_and_not_what_updates_mad
 
 def test_the_loss_is_that_of_separate_completions(make_grpo):
     """The gradient of −A·log p, a mean over each completion's tokens, then over completions."""
-    grpo = make_grpo(by_length, micro_batch_tokens=30)
+    grpo = make_grpo(all_different(), micro_batch_tokens=30)
     [update] = updates(grpo)
     assert len(update) > 1
     backward(grpo, update)
@@ -260,7 +291,7 @@ def fails_on_odd(problem, text):
 
 
 def test_a_failed_verifier_is_counted_and_its_completion_is_left_out(make_grpo):
-    grpo = make_grpo(fails_on_odd, group_size=16, max_verifier_error_share=1.0)
+    grpo = make_grpo(fails_on_odd, group_size=16, max_verifier_error_share=1.0, kl_weight=0.1)
     [update] = updates(grpo)
     failed = [rollout for rollout in drawn(grpo) if rollout.reward is None]
     assert 0 < len(failed) < len(drawn(grpo))
@@ -387,7 +418,7 @@ def test_without_a_kl_term_there_is_no_reference(make_grpo):
 
 
 def test_epochs_times_minibatches_cover_every_rollout_once_an_epoch(make_grpo):
-    grpo = make_grpo(by_length, epochs=3, minibatches=2)
+    grpo = make_grpo(all_different(), epochs=3, minibatches=2)
     made = updates(grpo)
     assert len(made) == 6
     everything = sorted(tuple(r.sampler_logprobs) for r in drawn(grpo))
@@ -419,7 +450,7 @@ def test_later_epochs_go_off_policy_and_are_clipped(make_grpo):
 
 
 def test_more_minibatches_than_rollouts_make_one_each(make_grpo):
-    assert len(updates(make_grpo(by_length, minibatches=50))) == 8
+    assert len(updates(make_grpo(all_different(), minibatches=50))) == 8
 
 
 # --- stopping, metrics, state ------------------------------------------------------------------------------------
