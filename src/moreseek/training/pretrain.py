@@ -30,11 +30,10 @@ class Pretrain:
 
     def __init__(self, model: Transformer, loader: PackedLoader, settings: PretrainSettings) -> None:
         self.model, self.loader, self.settings = model, loader, settings
-        self._tokens, self._started, self._looks_ahead = 0, time.monotonic(), True
+        self._tokens, self._started = 0, time.monotonic()
 
     def updates(self, step: int) -> Iterator[Sequence[_MicroBatch]]:
         self._started = time.monotonic()
-        self._looks_ahead = step > self.settings.mtp_start_share * self.settings.steps
         batch = self.loader.next_batch()
         self._tokens = int((batch.document_ids >= 0).sum())
         yield self._split(batch)
@@ -69,7 +68,7 @@ class Pretrain:
         main = cross_entropy(hidden, model.head, batch.targets, batch.denominator)
         parts = {"main": float(main.detach())}
         loss = main
-        if model.mtp is not None and self.settings.mtp_weight and self._looks_ahead:
+        if model.mtp is not None and self.settings.mtp_weight:
             ahead = model.mtp_hidden_states(hidden, batch.ids, shared)
             targets = torch.from_numpy(mtp_targets(batch.targets.cpu().numpy())).to(batch.ids.device)
             mtp = cross_entropy(ahead, model.head, targets, batch.mtp_denominator)

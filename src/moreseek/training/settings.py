@@ -68,7 +68,6 @@ class PretrainSettings(StageSettings):
     sequence_length: Positive = 128
     batch_size: Positive = 32
     mtp_weight: float = Field(default=0.3, ge=0)
-    mtp_start_share: float = Field(default=0.0, ge=0, lt=1)  # of the steps, before which that module waits
     balance_weight: float = Field(default=1e-4, ge=0)
 
 

@@ -1,7 +1,6 @@
 """The pretraining method: which losses a step has."""
 
 import pytest
-import torch
 
 from moreseek.data.loader import PackedLoader
 from moreseek.data.shards import write_shards
@@ -37,14 +36,6 @@ def parts(method, step):
 
 def test_the_mtp_module_learns_from_the_first_step(pretrain):
     assert "mtp_loss" in parts(pretrain(), 1)[1]
-
-
-def test_the_mtp_module_waits_for_its_share_of_the_steps(pretrain):
-    method = pretrain(mtp_start_share=0.5)
-    assert "mtp_loss" not in parts(method, 5)[1]
-    loss, found = parts(method, 6)
-    assert "mtp_loss" in found
-    assert torch.autograd.grad(loss, method.model.mtp.eh_proj.weight)[0].any()
 
 
 def test_without_weight_it_never_learns(pretrain):
