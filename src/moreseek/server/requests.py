@@ -1,41 +1,39 @@
-"""What clients send, checked and turned into settings of the engine. Unknown fields are ignored, as by others."""
+"""What clients send, checked and turned into settings of the engine."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from moreseek.engine.sampling import SamplingParams, Structure
 from moreseek.errors import InputError
 from moreseek.server.errors import RefusedError
+from moreseek.server.parsing import Lenient
+from moreseek.server.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice, call_for_template
+from moreseek.text.chat import ToolTurn
 
 MOST_N = 16
 DEFAULT_COMPLETION_TOKENS = 16  # of /v1/completions, as with OpenAI; a chat may fill the context
 
 
-Kind = TypeVar("Kind", bound=BaseModel)
-
-
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-
-class Part(_Lenient):
+class Part(Lenient):
     """A piece of a message's content. Only text is understood."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(_Lenient):
+class ChatMessage(Lenient):
     """One turn."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
+    tool_call_id: str | None = None
+    name: str | None = None
 
     @property
     def text(self) -> str:
@@ -43,21 +41,30 @@ class ChatMessage(_Lenient):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
+    def turn(self) -> ToolTurn:
+        """As templates read it. Raises RefusedError where a call's arguments are no JSON object."""
+        calls = tuple(map(call_for_template, self.tool_calls)) if self.tool_calls else None
+        return ToolTurn(
+            role="system" if self.role == "developer" else self.role, content=self.text, name=self.name,
+            reasoning_content=self.reasoning_content or self.reasoning, tool_calls=calls,
+            tool_call_id=self.tool_call_id,
+        )  # fmt: skip
 
-class StreamOptions(_Lenient):
+
+class StreamOptions(Lenient):
     """Of a streamed answer."""
 
     include_usage: bool = False
 
 
-class ResponseFormat(_Lenient):
+class ResponseFormat(Lenient):
     """OpenAI's structured output."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = None
 
 
-class Sampling(_Lenient):
+class Sampling(Lenient):
     """What both kinds of requests have."""
 
     model: str
@@ -117,7 +124,9 @@ class ChatRequest(Sampling):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
     thinking_budget: int | None = Field(None, ge=0)
-    tools: list[Any] | None = None
+    tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
 
     def structure(self) -> Structure | None:
         """Raises RefusedError where the schema is missing or is no JSON."""
@@ -151,28 +160,15 @@ class CompletionRequest(Sampling):
         return list(self.prompt)  # pyright: ignore[reportReturnType]
 
 
-class TokenizeRequest(_Lenient):
+class TokenizeRequest(Lenient):
     """POST /tokenize."""
 
     prompt: str
     model: str | None = None
 
 
-class DetokenizeRequest(_Lenient):
+class DetokenizeRequest(Lenient):
     """POST /detokenize."""
 
     tokens: list[int]
     model: str | None = None
-
-
-def parse(kind: type[Kind], raw: bytes) -> Kind:
-    """A request from its JSON. Raises RefusedError, which names the field."""
-    try:
-        return kind.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int) or part < 10_000)
-        what = "the body is not valid JSON" if first["type"] == "json_invalid" else f"{where}: {first['msg']}"
-        raise RefusedError(400, f"{what}.", "invalid_value", where or None) from None
-    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError):
-        raise RefusedError(400, "the body is not valid JSON.", "invalid_value") from None
