@@ -29,6 +29,8 @@ from moreseek.server.errors import RefusedError
 from moreseek.server.jobs import calmly
 from moreseek.server.parsing import parse
 from moreseek.server.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from moreseek.server.response_requests import ResponseRequest
+from moreseek.server.responses import KeptResponses, ResponseAnswer
 
 MOST_BODY = 8 << 20
 STATIC = Path(__file__).parent / "static"
@@ -61,6 +63,8 @@ def build_app(served: Served) -> Starlette:
             Route("/v1/models", _models),
             Route("/v1/chat/completions", _chat, methods=["POST"]),
             Route("/v1/completions", _complete, methods=["POST"]),
+            Route("/v1/responses", _respond, methods=["POST"]),
+            Route("/v1/responses/{id}", _kept_response, methods=["GET", "DELETE"]),
             Route("/tokenize", _tokenize, methods=["POST"]),
             Route("/detokenize", _detokenize, methods=["POST"]),
             Route("/tokenizer_info", _tokenizer_info),
@@ -71,6 +75,7 @@ def build_app(served: Served) -> Starlette:
         lifespan=lifespan,
     )
     app.state.served = served
+    app.state.responses = KeptResponses()
     return app
 
 
@@ -166,6 +171,24 @@ async def _complete(request: Request) -> Response:
     return JSONResponse(await _unless_gone(request, answer.whole()))
 
 
+async def _respond(request: Request) -> Response:
+    asked = parse(ResponseRequest, await _body(request))
+    name, llm = _model(request, asked.model)
+    answer = await ResponseAnswer.to(asked, name, llm, request.app.state.responses)
+    if asked.stream:
+        return await _stream(request, answer.events(), named=True)
+    return JSONResponse(await _unless_gone(request, answer.whole()))
+
+
+async def _kept_response(request: Request) -> Response:
+    kept: KeptResponses = request.app.state.responses
+    id = request.path_params["id"]
+    if request.method == "DELETE":
+        kept.remove(id)
+        return JSONResponse({"id": id, "object": "response.deleted", "deleted": True})
+    return JSONResponse(kept.find(id).response)
+
+
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
@@ -195,7 +218,8 @@ def _check_queue(request: Request) -> Served:
     return served
 
 
-async def _stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> Response:
+async def _stream(request: Request, chunks: AsyncIterator[dict[str, Any]], named: bool = False) -> Response:
+    """``named``: events have their type as their name, and the last one is the end."""
     _check_queue(request)
 
     async def body() -> AsyncIterator[str]:
@@ -204,8 +228,9 @@ async def _stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> Re
         try:
             async with aclosing(chunks) as source:  # pyright: ignore[reportArgumentType]
                 async for chunk in source:
-                    yield event(chunk)
-            yield "data: [DONE]\n\n"
+                    yield event(chunk, chunk["type"] if named else None)
+            if not named:
+                yield "data: [DONE]\n\n"
         except RefusedError as error:  # the headers are sent, so it is told in the stream
             yield event(error.body())
         except MoreseekError as error:

@@ -11,6 +11,7 @@ from moreseek.engine.llm import LLM
 from moreseek.engine.sequence import Sequence
 from moreseek.server import logprobs, tools
 from moreseek.server.answers import Job, Piece, finish_reason, identity, merged, usage
+from moreseek.server.errors import RefusedError
 from moreseek.server.jobs import calmly, jobs, room
 from moreseek.server.reasoning import Splitter
 from moreseek.server.requests import ChatRequest
@@ -109,6 +110,8 @@ class ChatAnswer:
     @classmethod
     async def to(cls, asked: ChatRequest, name: str, llm: LLM) -> ChatAnswer:
         """Checked, and not yet begun. Raises RefusedError."""
+        if asked.chat_template is not None:
+            raise RefusedError(400, "chat_template: the model's own is used, and no other.", param="chat_template")
         offered = tools.offered(asked.tools or [], asked.tool_choice)
         prompt = await calmly(partial(_prompt, asked, llm, offered))
         free = room(llm, prompt)
@@ -123,7 +126,8 @@ class ChatAnswer:
             thinking_budget=asked.thinking_budget,
         )  # fmt: skip
         found = await calmly(partial(jobs, llm, prompt, params))
-        return cls(llm, name, found, asked, await calmly(lambda: opens_thinking(llm.tokenizer)))
+        thinking = await calmly(lambda: opens_thinking(llm.tokenizer, **asked.switch))
+        return cls(llm, name, found, asked, thinking)
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -192,6 +196,7 @@ def _prompt(asked: ChatRequest, llm: LLM, offered: list[tools.Tool]) -> list[int
     """Token ids of the chat, with the tools as its template or ours shows them."""
     turns = [message.turn() for message in asked.messages]
     if not tools.knows_tools(llm.tokenizer):
-        return encode_chat(llm.tokenizer, tools.as_text(turns, offered), add_generation_prompt=True)
-    told = {"tools": [tools.dump(tool) for tool in offered]} if offered else {}
-    return encode_chat(llm.tokenizer, turns, add_generation_prompt=True, **told)
+        told = tools.as_text(turns, offered)
+        return encode_chat(llm.tokenizer, told, add_generation_prompt=True, **asked.switch)
+    more = {"tools": [tools.dump(tool) for tool in offered]} if offered else {}
+    return encode_chat(llm.tokenizer, turns, add_generation_prompt=True, **asked.switch, **more)

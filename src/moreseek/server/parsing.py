@@ -29,8 +29,14 @@ def parse(kind: type[Kind], raw: bytes) -> Kind:
 
 
 def refusal(error: ValidationError) -> RefusedError:
-    """What is wrong, and in which field."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int) or part < 10_000)
+    """What is wrong, and in which field. Of a field that may be of several kinds, what is wrong with the nearest."""
+    found = error.errors(include_url=False, include_input=False)
+    first = max((one for one in found if one["loc"][:1] == found[0]["loc"][:1]), key=lambda one: len(one["loc"]))
+    where = ".".join(str(part) for part in first["loc"] if not _is_kind(part))
     what = "the body is not valid JSON" if first["type"] == "json_invalid" else f"{where}: {first['msg']}"
     return RefusedError(400, f"{what}.", "invalid_value", where or None)
+
+
+def _is_kind(part: int | str) -> bool:
+    """Whether it is pydantic's name of one of the kinds that a field may be of."""
+    return isinstance(part, str) and (part == "str" or "[" in part or part[:1].isupper())

@@ -64,6 +64,19 @@ class ResponseFormat(Lenient):
     json_schema: dict[str, Any] | None = None
 
 
+class Thinking(Lenient):
+    """DeepSeek's switch."""
+
+    type: Literal["enabled", "disabled"]
+
+
+class TemplateSettings(Lenient):
+    """vLLM's switch, under the names that templates have for it."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+
+
 class Sampling(Lenient):
     """What both kinds of requests have."""
 
@@ -127,6 +140,21 @@ class ChatRequest(Sampling):
     tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
+    thinking: Thinking | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: TemplateSettings | None = None
+    chat_template: str | None = None
+
+    @property
+    def switch(self) -> dict[str, bool]:
+        """Whether to think, under the names that templates have for it; nothing where it was not said."""
+        said = self.chat_template_kwargs or TemplateSettings()
+        wanted = said.thinking if said.enable_thinking is None else said.enable_thinking
+        if wanted is None and self.thinking is not None:
+            wanted = self.thinking.type == "enabled"
+        if wanted is None and self.reasoning_effort == "none":
+            wanted = False
+        return {} if wanted is None else {"enable_thinking": wanted, "thinking": wanted}
 
     def structure(self) -> Structure | None:
         """Raises RefusedError where the schema is missing or is no JSON."""
