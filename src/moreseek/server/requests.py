@@ -31,7 +31,7 @@ class ChatMessage(Lenient):
     content: str | list[Part] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_call_id: str | None = None
     name: str | None = None
 
@@ -81,8 +81,8 @@ class Sampling(Lenient):
     """What both kinds of requests have."""
 
     model: str
-    max_tokens: int | None = Field(None, ge=1)
-    n: int = Field(1, ge=1, le=MOST_N)
+    max_tokens: int | None = Field(default=None, ge=1)
+    n: int = Field(default=1, ge=1, le=MOST_N)
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -132,12 +132,12 @@ class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    thinking_budget: int | None = Field(None, ge=0)
-    tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
+    thinking_budget: int | None = Field(default=None, ge=0)
+    tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
     thinking: Thinking | None = None
@@ -177,7 +177,7 @@ class CompletionRequest(Sampling):
 
     prompt: str | list[str] | list[int] | list[list[int]]
     echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: int | None = Field(default=None, ge=0, le=20)
 
     def prompts(self) -> list[str | list[int]]:
         """One or several, as text or ids."""

@@ -81,7 +81,7 @@ class TextFormat(Lenient):
     """Structured output, in the flat form that this route has."""
 
     type: Literal["text", "json_object", "json_schema"]
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
 class TextSettings(Lenient):
@@ -105,13 +105,13 @@ class ResponseRequest(Lenient):
     previous_response_id: str | None = None
     store: bool = True
     stream: bool = False
-    max_output_tokens: int | None = Field(None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = None
     top_p: float | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     include: list[str] | None = None
     text: TextSettings | None = None
-    tools: list[FunctionTool] | None = Field(None, max_length=MOST_TOOLS)
+    tools: list[FunctionTool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool = True
     reasoning: ReasoningSettings | None = None
