@@ -27,6 +27,7 @@ from moreseek.server.chat import ChatAnswer
 from moreseek.server.completions import TextAnswer
 from moreseek.server.errors import RefusedError
 from moreseek.server.jobs import calmly
+from moreseek.server.openapi import document
 from moreseek.server.parsing import parse
 from moreseek.server.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from moreseek.server.response_requests import ResponseRequest
@@ -60,6 +61,7 @@ def build_app(served: Served) -> Starlette:
         routes=[
             Route("/", _page),
             Route("/health", _health),
+            Route("/openapi.json", _openapi),
             Route("/v1/models", _models),
             Route("/v1/chat/completions", _chat, methods=["POST"]),
             Route("/v1/completions", _complete, methods=["POST"]),
@@ -115,6 +117,11 @@ async def _health(request: Request) -> Response:
     served: Served = request.app.state.served
     alive = all(llm.loop.alive for llm in served.models.values())
     return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
+
+
+async def _openapi(request: Request) -> Response:
+    _, llm = _model(request, None)
+    return JSONResponse(await run_in_threadpool(document, llm.tokenizer.vocab_size))
 
 
 async def _models(request: Request) -> Response:
@@ -269,7 +276,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse(RefusedError(error.status_code, str(error.detail)).body(), error.status_code)
+    return JSONResponse(RefusedError(error.status_code, str(error.detail)).body(), error.status_code, error.headers)
 
 
 async def _defect(_: Request, error: Exception) -> Response:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from moreseek.server.errors import RefusedError
 
+KINDS = ("str", "int", "float", "bool")
 Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""An integer, also as 2.0: to JSON they are the same."""
+Id = Annotated[Whole, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Lenient(BaseModel):
@@ -31,12 +44,18 @@ def parse(kind: type[Kind], raw: bytes) -> Kind:
 def refusal(error: ValidationError) -> RefusedError:
     """What is wrong, and in which field. Of a field that may be of several kinds, what is wrong with the nearest."""
     found = error.errors(include_url=False, include_input=False)
-    first = max((one for one in found if one["loc"][:1] == found[0]["loc"][:1]), key=lambda one: len(one["loc"]))
-    where = ".".join(str(part) for part in first["loc"] if not _is_kind(part))
+    first = max((one for one in found if one["loc"][:1] == found[0]["loc"][:1]), key=_nearness)
+    where = _where(first["loc"])
     what = "the body is not valid JSON" if first["type"] == "json_invalid" else f"{where}: {first['msg']}"
     return RefusedError(400, f"{what}.", "invalid_value", where or None)
 
 
-def _is_kind(part: int | str) -> bool:
-    """Whether it is pydantic's name of one of the kinds that a field may be of."""
-    return isinstance(part, str) and (part == "str" or "[" in part or part[:1].isupper())
+def _nearness(error: ErrorDetails) -> tuple[int, bool]:
+    """How much of a kind's shape was right: how deep the error lies, and whether the type at least is right."""
+    return _where(error["loc"]).count("."), not error["type"].endswith("_type")
+
+
+def _where(places: Sequence[int | str]) -> str:
+    """The place in the request, without pydantic's names of the kinds that a field may be of."""
+    kinds = {place for place in places if isinstance(place, str) and (place in KINDS or not place.isidentifier())}
+    return ".".join(str(place) for place in places if place not in kinds and not str(place)[:1].isupper())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from moreseek.engine.sampling import SamplingParams, Structure
 from moreseek.errors import InputError
 from moreseek.server.errors import RefusedError
-from moreseek.server.parsing import Lenient
+from moreseek.server.parsing import Id, Lenient, Name, Whole
 from moreseek.server.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice, call_for_template
 from moreseek.text.chat import ToolTurn
 
@@ -80,24 +80,24 @@ class TemplateSettings(Lenient):
 class Sampling(Lenient):
     """What both kinds of requests have."""
 
-    model: str
-    max_tokens: int | None = Field(default=None, ge=1)
-    n: int = Field(default=1, ge=1, le=MOST_N)
+    model: Name
+    max_tokens: Whole | None = Field(default=None, ge=1)
+    n: Whole = Field(default=1, ge=1, le=MOST_N)
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Whole | None = None
     min_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    seed: int | None = None
+    seed: Whole | None = None
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    min_tokens: int | None = None
+    min_tokens: Whole | None = None
     ignore_eos: bool | None = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: list[Id] | None = None
     include_stop_str_in_output: bool = False
 
     def settings(self, room: int, default_tokens: int, **more: Any) -> SamplingParams:
@@ -132,11 +132,11 @@ class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: Whole | None = Field(default=None, ge=1)
     logprobs: bool = False
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    thinking_budget: int | None = Field(default=None, ge=0)
+    thinking_budget: Whole | None = Field(default=None, ge=0)
     tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
@@ -175,9 +175,9 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """POST /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: Name | Annotated[list[Name] | list[Id] | list[list[Id]], Field(min_length=1)]
     echo: bool = False
-    logprobs: int | None = Field(default=None, ge=0, le=20)
+    logprobs: Whole | None = Field(default=None, ge=0, le=20)
 
     def prompts(self) -> list[str | list[int]]:
         """One or several, as text or ids."""
@@ -192,11 +192,11 @@ class TokenizeRequest(Lenient):
     """POST /tokenize."""
 
     prompt: str
-    model: str | None = None
+    model: Name | None = None
 
 
 class DetokenizeRequest(Lenient):
     """POST /detokenize."""
 
-    tokens: list[int]
-    model: str | None = None
+    tokens: list[Id]
+    model: Name | None = None

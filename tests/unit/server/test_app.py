@@ -116,11 +116,14 @@ BAD = [
     ("/v1/chat/completions", {"model": "tiny", "messages": HELLO, "temperature": 9999}, 400, "temperature"),
     ("/v1/chat/completions", {"model": "tiny", "messages": HELLO, "tools": [{}]}, 400, "tools"),
     ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "x" * 9000}]}, 400, "context"),
-    ("/v1/completions", {"model": "tiny", "prompt": ""}, 400, "empty"),
+    ("/v1/completions", {"model": "tiny", "prompt": ""}, 400, "at least 1"),
     ("/v1/completions", {"model": "tiny", "prompt": [999999]}, 400, "vocabulary"),
     ("/v1/completions", {"model": "tiny", "prompt": "a", "logit_bias": {"99999": 1}}, 400, "vocabulary"),
     ("/v1/completions", {"model": "tiny", "prompt": "\ud800"}, 400, "invalid_request_error"),
-    ("/detokenize", {"tokens": [-1]}, 400, "ids run"),
+    ("/v1/completions", {"model": "tiny", "prompt": []}, 400, "at least 1"),
+    ("/v1/completions", {"model": "tiny", "prompt": [[]]}, 400, "empty"),
+    ("/detokenize", {"tokens": [-1]}, 400, "greater than or equal to 0"),
+    ("/detokenize", {"tokens": [99999]}, 400, "ids run"),
 ]
 
 
