@@ -13,16 +13,21 @@ from moreseek.server.errors import RefusedError
 
 KINDS = ("str", "int", "float", "bool")
 Kind = TypeVar("Kind", bound=BaseModel)
+Item = TypeVar("Item")
 
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""An integer, also as 2.0: to JSON they are the same."""
-Id = Annotated[Whole, Field(ge=0)]
+# Limits stand inside the types: so the OpenAPI document has them too. An integer may be written 2.0: to JSON it is 2.
+WHOLE = BeforeValidator(_whole)
+Whole = Annotated[int, WHOLE]
+Positive = Annotated[int, Field(ge=1), WHOLE]
+Id = Annotated[int, Field(ge=0), WHOLE]
+Few = Annotated[int, Field(ge=0, le=20), WHOLE]
 Name = Annotated[str, Field(min_length=1)]
+Some = Annotated[list[Item], Field(min_length=1)]
 
 
 class Lenient(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import Field
 from moreseek.engine.sampling import SamplingParams, Structure
 from moreseek.errors import InputError
 from moreseek.server.errors import RefusedError
-from moreseek.server.parsing import Id, Lenient, Name, Whole
+from moreseek.server.parsing import WHOLE, Few, Id, Lenient, Name, Positive, Some, Whole
 from moreseek.server.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice, call_for_template
 from moreseek.text.chat import ToolTurn
 
@@ -81,8 +81,8 @@ class Sampling(Lenient):
     """What both kinds of requests have."""
 
     model: Name
-    max_tokens: Whole | None = Field(default=None, ge=1)
-    n: Whole = Field(default=1, ge=1, le=MOST_N)
+    max_tokens: Positive | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_N), WHOLE] = 1
     temperature: float | None = None
     top_p: float | None = None
     top_k: Whole | None = None
@@ -132,11 +132,11 @@ class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
-    max_completion_tokens: Whole | None = Field(default=None, ge=1)
+    max_completion_tokens: Positive | None = None
     logprobs: bool = False
-    top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
+    top_logprobs: Few | None = None
     response_format: ResponseFormat | None = None
-    thinking_budget: Whole | None = Field(default=None, ge=0)
+    thinking_budget: Id | None = None
     tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
@@ -175,9 +175,9 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """POST /v1/completions."""
 
-    prompt: Name | Annotated[list[Name] | list[Id] | list[list[Id]], Field(min_length=1)]
+    prompt: Name | Some[Name] | Some[Id] | Some[list[Id]]
     echo: bool = False
-    logprobs: Whole | None = Field(default=None, ge=0, le=20)
+    logprobs: Few | None = None
 
     def prompts(self) -> list[str | list[int]]:
         """One or several, as text or ids."""

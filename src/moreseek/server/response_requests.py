@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from moreseek.server.parsing import Lenient, Name, Whole
+from moreseek.server.parsing import Few, Lenient, Name, Positive, Some
 from moreseek.server.requests import ChatMessage, ChatRequest, ResponseFormat
 from moreseek.server.tools import MOST_TOOLS, Function, FunctionCall, FunctionName, NamedTool, Tool, ToolCall
 
@@ -100,15 +100,15 @@ class ResponseRequest(Lenient):
     """POST /v1/responses."""
 
     model: Name
-    input: str | list[Item] = Field(min_length=1, max_length=8 << 20)
+    input: Name | Some[Item]
     instructions: str | None = None
     previous_response_id: str | None = None
     store: bool = True
     stream: bool = False
-    max_output_tokens: Whole | None = Field(default=None, ge=1)
+    max_output_tokens: Positive | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
+    top_logprobs: Few | None = None
     include: list[str] | None = None
     text: TextSettings | None = None
     tools: list[FunctionTool] | None = Field(default=None, max_length=MOST_TOOLS)
