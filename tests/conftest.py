@@ -44,27 +44,33 @@ def real_votes() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def make_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., "LLM"]]:
-    """make_llm(texts, vocab_size, context): a small Llama with random weights and a tokenizer made from the texts."""
-    from moreseek.engine.llm import LLM
+def save_small_llama(folder: Path, texts: list[str], vocab_size: int, context: int) -> None:
+    """A small Llama with random weights and a tokenizer made from the texts."""
     from moreseek.model.config import ModelConfig
     from moreseek.model.transformer import build
     from moreseek.model.weights import save_model
     from moreseek.text.tokenizer import train_tokenizer
 
+    tokenizer = train_tokenizer(texts, vocab_size)
+    config = ModelConfig(
+        model_type="llama", vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=24,
+        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=context,
+        eos_token_id=list(tokenizer.eos_ids), initializer_range=0.3,
+    )  # fmt: skip
+    save_model(build(config, seed=3), folder)
+    tokenizer.save(folder)
+
+
+@pytest.fixture(scope="session")
+def make_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., "LLM"]]:
+    """make_llm(texts, vocab_size, context): an LLM of a small Llama with random weights."""
+    from moreseek.engine.llm import LLM
+
     made: list[LLM] = []
 
     def make(texts: list[str], vocab_size: int, context: int) -> LLM:
         folder = tmp_path_factory.mktemp("model")
-        tokenizer = train_tokenizer(texts, vocab_size)
-        config = ModelConfig(
-            model_type="llama", vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=24,
-            num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=context,
-            eos_token_id=list(tokenizer.eos_ids), initializer_range=0.3,
-        )  # fmt: skip
-        save_model(build(config, seed=3), folder)
-        tokenizer.save(folder)
+        save_small_llama(folder, texts, vocab_size, context)
         made.append(LLM(folder))
         return made[-1]
 

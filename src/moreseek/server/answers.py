@@ -1,4 +1,4 @@
-"""Answers of the engine in the shapes of OpenAI's API, whole and as streams."""
+"""Completions of the engine as they come, and what answers of every shape have in common."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from moreseek.engine.llm import LLM
@@ -17,9 +16,6 @@ from moreseek.engine.loop import Token
 from moreseek.engine.sequence import Sequence
 from moreseek.errors import FaultError
 from moreseek.server.errors import RefusedError
-from moreseek.server.reasoning import Splitter
-
-LEAST = -9999.0  # in place of −∞, which JSON does not have
 
 
 @dataclass
@@ -32,23 +28,25 @@ class Job:
 
 @dataclass
 class Piece:
-    """A part of one completion; the last has ``end``."""
+    """A part of one completion; the last has ``end``. ``shown``: the tokens' log-probabilities, where asked for."""
 
     job: Job
     text: str
     tokens: list[int]
+    shown: list[dict[int, float]]
     end: Sequence | None = None
 
 
 async def run(llm: LLM, job: Job) -> AsyncIterator[Piece]:
     """The completion in pieces. Closing the iterator aborts it."""
-    text = llm.text_stream(job.request.params)
+    text, read = llm.text_stream(job.request.params), 0
     async with aclosing(llm.loop.follow(job.request, text)) as stream:
         async for item in stream:
             if isinstance(item, Token):
-                yield Piece(job, item.text, [item.id])
+                yield Piece(job, item.text, [item.id], job.request.top_logprobs[read : read + 1])
+                read += 1
             else:
-                yield Piece(job, text.finish(), [], item)
+                yield Piece(job, text.finish(), [], [], item)
 
 
 async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
@@ -100,98 +98,6 @@ def finish_reason(sequence: Sequence) -> str:
     return "stop" if sequence.finish_reason == "stop" else "length"
 
 
-def chat_logprobs(llm: LLM, sequence: Sequence) -> dict[str, Any]:
-    """OpenAI's logprobs of a chat completion."""
-    content = []
-    for token, shown in zip(sequence.output, sequence.top_logprobs, strict=False):
-        ranked = sorted(shown.items(), key=lambda item: -item[1])[: sequence.params.logprobs or 0]
-        top = [_named(llm, id, value) for id, value in ranked]
-        content.append(_named(llm, token, shown[token]) | {"top_logprobs": top})
-    return {"content": content}
-
-
-def _named(llm: LLM, token: int, logprob: float) -> dict[str, Any]:
-    text = llm.tokenizer.decode([token])
-    return {"token": text, "logprob": max(logprob, LEAST), "bytes": list(text.encode("utf-8", "replace"))}
-
-
-def text_logprobs(llm: LLM, tokens: list[int], shown: list[dict[int, float] | None], count: int) -> dict[str, Any]:
-    """OpenAI's logprobs of a text completion; the first token of a prompt has none."""
-    names = [llm.tokenizer.decode([token]) for token in tokens]
-    offsets = [0, *accumulate(map(len, names))][: len(names)]
-    top = []
-    for found in shown:
-        ranked = sorted(found.items(), key=lambda item: -item[1])[: max(count, 1)] if found else []
-        top.append({llm.tokenizer.decode([id]): max(value, LEAST) for id, value in ranked} if found else None)
-    values = [None if found is None else max(found[token], LEAST) for token, found in zip(tokens, shown, strict=True)]
-    return {"tokens": names, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
-
-
-class ChatAnswer:
-    """A chat completion: its choices as pieces come, and the thinking of each."""
-
-    def __init__(self, llm: LLM, name: str, jobs: list[Job], thinking: bool) -> None:
-        self.llm, self.jobs = llm, jobs
-        self.base = identity("chatcmpl", name)
-        self._splitters = [Splitter(thinking) for _ in jobs]
-        self._thinking_tokens = 0
-        self._thinking = [thinking] * len(jobs)
-
-    def _split(self, piece: Piece) -> tuple[str, str]:
-        splitter = self._splitters[piece.job.index]
-        thought, answer = splitter.push(piece.text)
-        if piece.end is not None:
-            more = splitter.finish()
-            thought, answer = thought + more[0], answer + more[1]
-        if not self._thinking[piece.job.index] and thought:
-            self._thinking[piece.job.index] = True
-        if answer:
-            self._thinking[piece.job.index] = False
-        self._thinking_tokens += len(piece.tokens) if self._thinking[piece.job.index] else 0
-        return thought, answer
-
-    async def whole(self) -> dict[str, Any]:
-        """The whole answer."""
-        texts = [["", ""] for _ in self.jobs]
-        async for piece in merged(self.llm, self.jobs):
-            thought, answer = self._split(piece)
-            texts[piece.job.index][0] += thought
-            texts[piece.job.index][1] += answer
-        choices = []
-        for job, (thought, answer) in zip(self.jobs, texts, strict=True):
-            sequence = job.request
-            message = {"role": "assistant", "content": answer, "reasoning_content": thought or None}
-            message["reasoning"] = thought or None
-            logprobs = None if sequence.params.logprobs is None else chat_logprobs(self.llm, sequence)
-            choices.append(
-                {"index": job.index, "message": message, "finish_reason": finish_reason(sequence), "logprobs": logprobs}
-            )
-        return self.base | {
-            "object": "chat.completion", "choices": choices, "usage": usage(self.jobs, self._thinking_tokens),
-        }  # fmt: skip
-
-    async def events(self, with_usage: bool) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a stream."""
-        for job in self.jobs:
-            yield self._chunk(job.index, {"role": "assistant", "content": ""})
-        async for piece in merged(self.llm, self.jobs):
-            thought, answer = self._split(piece)
-            if thought:
-                yield self._chunk(piece.job.index, {"reasoning_content": thought, "reasoning": thought})
-            if answer:
-                yield self._chunk(piece.job.index, {"content": answer})
-            if piece.end is not None:
-                yield self._chunk(piece.job.index, {}, finish_reason(piece.end))
-        if with_usage:
-            yield self.base | {
-                "object": "chat.completion.chunk", "choices": [], "usage": usage(self.jobs, self._thinking_tokens),
-            }  # fmt: skip
-
-    def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
-        return self.base | {"object": "chat.completion.chunk", "choices": [choice]}
-
-
-def event(data: dict[str, Any]) -> str:
+def event(data: dict[str, Any], name: str | None = None) -> str:
     """One server-sent event."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"{f'event: {name}' + chr(10) if name else ''}data: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -22,34 +21,21 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moreseek.engine.llm import LLM
-from moreseek.engine.sampling import SamplingParams
-from moreseek.errors import InputError, MoreseekError
-from moreseek.records import Message
-from moreseek.server.answers import (
-    ChatAnswer,
-    Job,
-    event,
-    finish_reason,
-    identity,
-    merged,
-    text_logprobs,
-    usage,
-)
+from moreseek.errors import MoreseekError
+from moreseek.server.answers import event
+from moreseek.server.chat import ChatAnswer
+from moreseek.server.completions import TextAnswer
 from moreseek.server.errors import RefusedError
-from moreseek.server.requests import (
-    DEFAULT_COMPLETION_TOKENS,
-    ChatRequest,
-    CompletionRequest,
-    DetokenizeRequest,
-    TokenizeRequest,
-    parse,
-)
-from moreseek.text.chat import encode_chat, opens_thinking
+from moreseek.server.jobs import calmly
+from moreseek.server.openapi import document
+from moreseek.server.parsing import parse
+from moreseek.server.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from moreseek.server.response_requests import ResponseRequest
+from moreseek.server.responses import KeptResponses, ResponseAnswer
 
 MOST_BODY = 8 << 20
 STATIC = Path(__file__).parent / "static"
 OPEN_PATHS = ("/health", "/")  # a key guards all others but static files
-T = TypeVar("T")
 
 
 @dataclass
@@ -75,9 +61,12 @@ def build_app(served: Served) -> Starlette:
         routes=[
             Route("/", _page),
             Route("/health", _health),
+            Route("/openapi.json", _openapi),
             Route("/v1/models", _models),
             Route("/v1/chat/completions", _chat, methods=["POST"]),
             Route("/v1/completions", _complete, methods=["POST"]),
+            Route("/v1/responses", _respond, methods=["POST"]),
+            Route("/v1/responses/{id}", _kept_response, methods=["GET", "DELETE"]),
             Route("/tokenize", _tokenize, methods=["POST"]),
             Route("/detokenize", _detokenize, methods=["POST"]),
             Route("/tokenizer_info", _tokenizer_info),
@@ -88,6 +77,7 @@ def build_app(served: Served) -> Starlette:
         lifespan=lifespan,
     )
     app.state.served = served
+    app.state.responses = KeptResponses()
     return app
 
 
@@ -129,6 +119,11 @@ async def _health(request: Request) -> Response:
     return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
 
 
+async def _openapi(request: Request) -> Response:
+    _, llm = _model(request, None)
+    return JSONResponse(await run_in_threadpool(document, llm.tokenizer.vocab_size))
+
+
 async def _models(request: Request) -> Response:
     served: Served = request.app.state.served
     data = [
@@ -142,7 +137,7 @@ async def _models(request: Request) -> Response:
 async def _tokenize(request: Request) -> Response:
     asked = parse(TokenizeRequest, await _body(request))
     _, llm = _model(request, asked.model)
-    ids = await _calmly(lambda: llm.tokenizer.encode(asked.prompt))
+    ids = await calmly(lambda: llm.tokenizer.encode(asked.prompt))
     return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": llm.model.config.max_position_embeddings})
 
 
@@ -151,7 +146,7 @@ async def _detokenize(request: Request) -> Response:
     _, llm = _model(request, asked.model)
     if any(not 0 <= token < llm.tokenizer.vocab_size for token in asked.tokens):
         raise RefusedError(400, f"tokens: ids run from 0 to {llm.tokenizer.vocab_size - 1}.", param="tokens")
-    return JSONResponse({"prompt": await _calmly(lambda: llm.tokenizer.decode(asked.tokens))})
+    return JSONResponse({"prompt": await calmly(lambda: llm.tokenizer.decode(asked.tokens))})
 
 
 async def _tokenizer_info(request: Request) -> Response:
@@ -167,80 +162,38 @@ async def _tokenizer_info(request: Request) -> Response:
 
 async def _chat(request: Request) -> Response:
     asked = parse(ChatRequest, await _body(request))
-    if asked.tools:
-        raise RefusedError(400, "tools are not supported by this server.", "unsupported", "tools")
     name, llm = _model(request, asked.model)
-    messages = [
-        Message(
-            role="system" if turn.role == "developer" else turn.role, content=turn.text,
-            reasoning_content=turn.reasoning_content or turn.reasoning,
-        )
-        for turn in asked.messages
-    ]  # fmt: skip
-    prompt = await _calmly(lambda: encode_chat(llm.tokenizer, messages, add_generation_prompt=True))
-    room = _room(llm, prompt)
-    asked.max_tokens = asked.max_completion_tokens or asked.max_tokens
-    logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
-    params = asked.settings(
-        room, room, logprobs=logprobs, structured=asked.structure(), thinking_budget=asked.thinking_budget
-    )
-    jobs = await _calmly(partial(_jobs, llm, prompt, params))
-    answer = ChatAnswer(llm, name, jobs, await _calmly(lambda: opens_thinking(llm.tokenizer)))
+    answer = await ChatAnswer.to(asked, name, llm)
     if asked.stream:
-        options = asked.stream_options
-        return await _stream(request, answer.events(options is not None and options.include_usage))
+        return await _stream(request, answer.events())
     return JSONResponse(await _unless_gone(request, answer.whole()))
 
 
 async def _complete(request: Request) -> Response:
     asked = parse(CompletionRequest, await _body(request))
     name, llm = _model(request, asked.model)
-    jobs: list[Job] = []
-    for given in asked.prompts():
-        ids = await _calmly(lambda given=given: llm.tokenizer.encode(given) if isinstance(given, str) else given)
-        room = _room(llm, ids)
-        scored = asked.echo and asked.logprobs is not None
-        params = asked.settings(room, DEFAULT_COMPLETION_TOKENS, logprobs=asked.logprobs, prompt_logprobs=scored)
-        jobs += await _calmly(partial(_jobs, llm, ids, params, len(jobs)))
-    base = identity("cmpl", name) | {"object": "text_completion"}
+    answer = await TextAnswer.to(asked, name, llm)
     if asked.stream:
-        return await _stream(request, _text_events(llm, jobs, base, asked))
-    return JSONResponse(await _unless_gone(request, _whole_text(llm, jobs, base, asked)))
+        return await _stream(request, answer.events())
+    return JSONResponse(await _unless_gone(request, answer.whole()))
 
 
-async def _whole_text(llm: LLM, jobs: list[Job], base: dict[str, Any], asked: CompletionRequest) -> dict[str, Any]:
-    texts = [""] * len(jobs)
-    async for piece in merged(llm, jobs):
-        texts[piece.job.index] += piece.text
-    choices = []
-    for job, text in zip(jobs, texts, strict=True):
-        sequence, logprobs = job.request, None
-        if asked.logprobs is not None:
-            tokens, shown = sequence.output, list[dict[int, float] | None](sequence.top_logprobs)
-            if asked.echo:
-                tokens, shown = [*sequence.prompt, *tokens], [*(sequence.prompt_logprobs or [None]), *shown]
-            logprobs = await run_in_threadpool(text_logprobs, llm, tokens, shown, asked.logprobs)
-        choices.append({
-            "index": job.index, "text": (llm.tokenizer.decode(sequence.prompt) if asked.echo else "") + text,
-            "finish_reason": finish_reason(sequence), "logprobs": logprobs,
-        })  # fmt: skip
-    return base | {"choices": choices, "usage": usage(jobs, 0)}
+async def _respond(request: Request) -> Response:
+    asked = parse(ResponseRequest, await _body(request))
+    name, llm = _model(request, asked.model)
+    answer = await ResponseAnswer.to(asked, name, llm, request.app.state.responses)
+    if asked.stream:
+        return await _stream(request, answer.events(), named=True)
+    return JSONResponse(await _unless_gone(request, answer.whole()))
 
 
-async def _text_events(
-    llm: LLM, jobs: list[Job], base: dict[str, Any], asked: CompletionRequest
-) -> AsyncIterator[dict[str, Any]]:
-    if asked.echo:
-        for job in jobs:
-            choice = {"index": job.index, "text": llm.tokenizer.decode(job.request.prompt), "finish_reason": None}
-            yield base | {"choices": [choice | {"logprobs": None}]}
-    async for piece in merged(llm, jobs):
-        reason = None if piece.end is None else finish_reason(piece.end)
-        if piece.text or reason:
-            choice = {"index": piece.job.index, "text": piece.text, "finish_reason": reason, "logprobs": None}
-            yield base | {"choices": [choice]}
-    if asked.stream_options is not None and asked.stream_options.include_usage:
-        yield base | {"choices": [], "usage": usage(jobs, 0)}
+async def _kept_response(request: Request) -> Response:
+    kept: KeptResponses = request.app.state.responses
+    id = request.path_params["id"]
+    if request.method == "DELETE":
+        kept.remove(id)
+        return JSONResponse({"id": id, "object": "response.deleted", "deleted": True})
+    return JSONResponse(kept.find(id).response)
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
@@ -265,31 +218,6 @@ def _model(request: Request, name: str | None) -> tuple[str, LLM]:
     return name, models[name]
 
 
-def _room(llm: LLM, prompt: list[int]) -> int:
-    context = llm.model.config.max_position_embeddings
-    if not prompt:
-        raise RefusedError(400, "The prompt is empty: there is nothing to continue.", "invalid_value", "prompt")
-    if len(prompt) >= context:
-        raise RefusedError(
-            400, f"The prompt has {len(prompt)} tokens; the model's context is {context}.", "context_length_exceeded",
-            "messages",
-        )  # fmt: skip
-    return context - len(prompt)
-
-
-def _jobs(llm: LLM, prompt: list[int], params: SamplingParams, first: int = 0) -> list[Job]:
-    """One a completion. Checks the request and compiles its structure, so not for the event loop."""
-    return [Job(first + number, llm.engine.request(prompt, params, params.seed + number)) for number in range(params.n)]
-
-
-async def _calmly(work: Callable[[], T]) -> T:
-    """Tokenising, templates and schemas: in a thread, so that nobody else waits. Raises RefusedError."""
-    try:
-        return await run_in_threadpool(work)
-    except InputError as error:
-        raise RefusedError(400, str(error), "invalid_value") from None
-
-
 def _check_queue(request: Request) -> Served:
     served: Served = request.app.state.served
     if served.running >= served.queue:
@@ -297,7 +225,8 @@ def _check_queue(request: Request) -> Served:
     return served
 
 
-async def _stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> Response:
+async def _stream(request: Request, chunks: AsyncIterator[dict[str, Any]], named: bool = False) -> Response:
+    """``named``: events have their type as their name, and the last one is the end."""
     _check_queue(request)
 
     async def body() -> AsyncIterator[str]:
@@ -306,8 +235,9 @@ async def _stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> Re
         try:
             async with aclosing(chunks) as source:  # pyright: ignore[reportArgumentType]
                 async for chunk in source:
-                    yield event(chunk)
-            yield "data: [DONE]\n\n"
+                    yield event(chunk, chunk["type"] if named else None)
+            if not named:
+                yield "data: [DONE]\n\n"
         except RefusedError as error:  # the headers are sent, so it is told in the stream
             yield event(error.body())
         except MoreseekError as error:
@@ -346,7 +276,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse(RefusedError(error.status_code, str(error.detail)).body(), error.status_code)
+    return JSONResponse(RefusedError(error.status_code, str(error.detail)).body(), error.status_code, error.headers)
 
 
 async def _defect(_: Request, error: Exception) -> Response:

@@ -1,41 +1,39 @@
-"""What clients send, checked and turned into settings of the engine. Unknown fields are ignored, as by others."""
+"""What clients send, checked and turned into settings of the engine."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from moreseek.engine.sampling import SamplingParams, Structure
 from moreseek.errors import InputError
 from moreseek.server.errors import RefusedError
+from moreseek.server.parsing import WHOLE, Few, Id, Lenient, Name, Positive, Some, Whole
+from moreseek.server.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice, call_for_template
+from moreseek.text.chat import ToolTurn
 
 MOST_N = 16
 DEFAULT_COMPLETION_TOKENS = 16  # of /v1/completions, as with OpenAI; a chat may fill the context
 
 
-Kind = TypeVar("Kind", bound=BaseModel)
-
-
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-
-class Part(_Lenient):
+class Part(Lenient):
     """A piece of a message's content. Only text is understood."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(_Lenient):
+class ChatMessage(Lenient):
     """One turn."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MOST_TOOLS)
+    tool_call_id: str | None = None
+    name: str | None = None
 
     @property
     def text(self) -> str:
@@ -43,41 +41,63 @@ class ChatMessage(_Lenient):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
+    def turn(self) -> ToolTurn:
+        """As templates read it. Raises RefusedError where a call's arguments are no JSON object."""
+        calls = tuple(map(call_for_template, self.tool_calls)) if self.tool_calls else None
+        return ToolTurn(
+            role="system" if self.role == "developer" else self.role, content=self.text, name=self.name,
+            reasoning_content=self.reasoning_content or self.reasoning, tool_calls=calls,
+            tool_call_id=self.tool_call_id,
+        )  # fmt: skip
 
-class StreamOptions(_Lenient):
+
+class StreamOptions(Lenient):
     """Of a streamed answer."""
 
     include_usage: bool = False
 
 
-class ResponseFormat(_Lenient):
+class ResponseFormat(Lenient):
     """OpenAI's structured output."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = None
 
 
-class Sampling(_Lenient):
+class Thinking(Lenient):
+    """DeepSeek's switch."""
+
+    type: Literal["enabled", "disabled"]
+
+
+class TemplateSettings(Lenient):
+    """vLLM's switch, under the names that templates have for it."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+
+
+class Sampling(Lenient):
     """What both kinds of requests have."""
 
-    model: str
-    max_tokens: int | None = Field(None, ge=1)
-    n: int = Field(1, ge=1, le=MOST_N)
+    model: Name
+    max_tokens: Positive | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_N), WHOLE] = 1
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Whole | None = None
     min_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    seed: int | None = None
+    seed: Whole | None = None
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    min_tokens: int | None = None
+    min_tokens: Whole | None = None
     ignore_eos: bool | None = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: list[Id] | None = None
     include_stop_str_in_output: bool = False
 
     def settings(self, room: int, default_tokens: int, **more: Any) -> SamplingParams:
@@ -112,12 +132,29 @@ class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: Positive | None = None
     logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: Few | None = None
     response_format: ResponseFormat | None = None
-    thinking_budget: int | None = Field(None, ge=0)
-    tools: list[Any] | None = None
+    thinking_budget: Id | None = None
+    tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
+    thinking: Thinking | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: TemplateSettings | None = None
+    chat_template: str | None = None
+
+    @property
+    def switch(self) -> dict[str, bool]:
+        """Whether to think, under the names that templates have for it; nothing where it was not said."""
+        said = self.chat_template_kwargs or TemplateSettings()
+        wanted = said.thinking if said.enable_thinking is None else said.enable_thinking
+        if wanted is None and self.thinking is not None:
+            wanted = self.thinking.type == "enabled"
+        if wanted is None and self.reasoning_effort == "none":
+            wanted = False
+        return {} if wanted is None else {"enable_thinking": wanted, "thinking": wanted}
 
     def structure(self) -> Structure | None:
         """Raises RefusedError where the schema is missing or is no JSON."""
@@ -138,9 +175,9 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """POST /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: Name | Some[Name] | Some[Id] | Some[list[Id]]
     echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: Few | None = None
 
     def prompts(self) -> list[str | list[int]]:
         """One or several, as text or ids."""
@@ -151,28 +188,15 @@ class CompletionRequest(Sampling):
         return list(self.prompt)  # pyright: ignore[reportReturnType]
 
 
-class TokenizeRequest(_Lenient):
+class TokenizeRequest(Lenient):
     """POST /tokenize."""
 
     prompt: str
-    model: str | None = None
+    model: Name | None = None
 
 
-class DetokenizeRequest(_Lenient):
+class DetokenizeRequest(Lenient):
     """POST /detokenize."""
 
-    tokens: list[int]
-    model: str | None = None
-
-
-def parse(kind: type[Kind], raw: bytes) -> Kind:
-    """A request from its JSON. Raises RefusedError, which names the field."""
-    try:
-        return kind.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int) or part < 10_000)
-        what = "the body is not valid JSON" if first["type"] == "json_invalid" else f"{where}: {first['msg']}"
-        raise RefusedError(400, f"{what}.", "invalid_value", where or None) from None
-    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError):
-        raise RefusedError(400, "the body is not valid JSON.", "invalid_value") from None
+    tokens: list[Id]
+    model: Name | None = None

@@ -1,9 +1,9 @@
 """Chats as token ids, and the thinking of an answer told apart from the answer."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from moreseek.errors import InputError
 from moreseek.records import Conversation, Message
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_TEMPLATE",
     "ChatTemplate",
+    "ToolTurn",
     "encode_chat",
     "encode_conversations",
     "opens_thinking",
@@ -27,6 +28,18 @@ THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 # A text that holds control strings is rendered as a mark and encoded apart. The marks are private-use
 # characters; a text that holds one itself is encoded apart too, so nobody can forge a mark.
 _MARK = re.compile("\ue000([0-9]+)\ue001")
+
+
+class ToolTurn(Message):
+    """A turn of a chat with tools, as templates that know tools read it.
+
+    ``tool_calls``: those that an assistant made, with their arguments as objects; the turn "tool" is the result of one.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 def render_chat(
@@ -53,12 +66,13 @@ def _compile(source: str) -> ChatTemplate:
 def encode_chat(
     tokenizer: "Tokenizer", messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any
 ) -> list[int]:
-    """Token ids of a chat. Control strings that stand inside a message become ordinary text, never control ids."""
-    if not any(_is_hostile(tokenizer, message) for message in messages):
-        text = render_chat(tokenizer, messages, add_generation_prompt=add_generation_prompt, **variables)
-        return tokenizer.encode(text)
+    """Token ids of a chat. Control strings that stand inside a message become ordinary text, never control ids.
+
+    The same holds for the texts in ``variables`` (tools).
+    """
     hidden: list[str] = []
     marked = [_mark_message(tokenizer, message, hidden) for message in messages]
+    variables = _mark_json(tokenizer, variables, hidden)
     text = render_chat(tokenizer, marked, add_generation_prompt=add_generation_prompt, **variables)
     ids: list[int] = []
     for i, part in enumerate(_MARK.split(text)):  # odd parts are the numbers of marks
@@ -86,11 +100,11 @@ def encode_conversations(tokenizer: "Tokenizer", conversations: Iterable[Convers
     return ids
 
 
-def opens_thinking(tokenizer: "Tokenizer") -> bool:
+def opens_thinking(tokenizer: "Tokenizer", **variables: Any) -> bool:
     """Whether the generation prompt leaves the model inside <think>, so that completions start there."""
     if tokenizer.chat_template is None:
         return False
-    prompt = render_chat(tokenizer, [Message(role="user", content="?")], add_generation_prompt=True)
+    prompt = render_chat(tokenizer, [Message(role="user", content="?")], add_generation_prompt=True, **variables)
     return prompt.rfind(THINK_OPEN) > prompt.rfind(THINK_CLOSE)
 
 
@@ -108,21 +122,30 @@ def split_thinking(text: str) -> tuple[str | None, str]:
     return before.replace(THINK_OPEN, "", 1).strip("\n"), answer.strip("\n")
 
 
-def _is_hostile(tokenizer: "Tokenizer", message: Message) -> bool:
-    thinking = message.reasoning_content
-    return bool(tokenizer.find_control(message.content) or (thinking and tokenizer.find_control(thinking)))
-
-
 def _mark_message(tokenizer: "Tokenizer", message: Message, hidden: list[str]) -> Message:
     """The message with each hostile text replaced by a mark; the texts are appended to ``hidden``."""
+    changed: dict[str, Any] = {}
+    for name in ("content", "reasoning_content"):
+        text = getattr(message, name)
+        if text and tokenizer.find_control(text):
+            changed[name] = _mark(text, hidden)
+    if isinstance(message, ToolTurn):
+        rest = message.model_dump(include={"tool_calls", "tool_call_id", "name"}, exclude_none=True)
+        changed |= _mark_json(tokenizer, rest, hidden)
+    return message.model_copy(update=changed) if changed else message
 
-    def mark(text: str) -> str:
-        if not tokenizer.find_control(text):
-            return text
-        hidden.append(text)
-        return f"\ue000{len(hidden) - 1}\ue001"
 
-    thinking = message.reasoning_content
-    return message.model_copy(
-        update={"content": mark(message.content), "reasoning_content": mark(thinking) if thinking else thinking}
-    )
+def _mark_json(tokenizer: "Tokenizer", value: Any, hidden: list[str]) -> Any:
+    """JSON whose texts have marks for control strings: for each alone, since a template escapes what is around it."""
+    if isinstance(value, str):
+        return tokenizer.control_pattern.sub(lambda found: _mark(found.group(), hidden), value)
+    if isinstance(value, Mapping):
+        return {_mark_json(tokenizer, key, hidden): _mark_json(tokenizer, item, hidden) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mark_json(tokenizer, item, hidden) for item in value)
+    return value
+
+
+def _mark(text: str, hidden: list[str]) -> str:
+    hidden.append(text)
+    return f"\ue000{len(hidden) - 1}\ue001"

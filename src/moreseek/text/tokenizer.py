@@ -65,8 +65,8 @@ class Tokenizer:
         # Runs of spaces are added tokens in some vocabularies; they control nothing.
         self._control = {text: id for text, id in self.special_tokens.items() if text.strip()}
         alternatives = sorted(map(re.escape, self._control), key=len, reverse=True)
-        self._control_pattern = re.compile("|".join([*alternatives, "\ue000"]))
-        self.find_control = self._control_pattern.search
+        self.control_pattern = re.compile("|".join([*alternatives, "\ue000"]))
+        self.find_control = self.control_pattern.search
         """Finds a control string (or a private mark of text/chat.py) in a text that a user wrote."""
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
@@ -147,7 +147,7 @@ class Tokenizer:
     def _broken_at_control(self, text: str) -> list[str]:
         parts: list[str] = []
         start = 0
-        for match in self._control_pattern.finditer(text):
+        for match in self.control_pattern.finditer(text):
             parts.append(text[start : match.start() + 1])
             start = match.start() + 1
         return [part for part in [*parts, text[start:]] if part]

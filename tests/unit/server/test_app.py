@@ -5,6 +5,7 @@ import json
 
 import httpx
 import pytest
+from tests.unit.server.conftest import events
 
 from moreseek.engine.sampling import SamplingParams
 from moreseek.records import Message
@@ -14,37 +15,12 @@ from moreseek.text.chat import encode_chat
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-@pytest.fixture(scope="module")
-def llm(make_llm):
-    return make_llm(["hello world, how are you"] * 5, 290, 256)
-
-
 def served(llm, **more):
     return build_app(Served({"tiny": llm}, **more))
 
 
-@pytest.fixture
-def client(llm):
-    transport = httpx.ASGITransport(served(llm), raise_app_exceptions=False)
-
-    def send(method, path, **more):
-        async def go():
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-                return await http.request(method, path, **more)
-
-        return asyncio.run(go())
-
-    return send
-
-
 def chat(client, **more):
     return client("POST", "/v1/chat/completions", json={"model": "tiny", "messages": HELLO} | more)
-
-
-def events(answer):
-    lines = [line for line in answer.text.split("\n\n") if line]
-    assert lines[-1] == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
 
 def test_models_health_and_page(client):
@@ -98,6 +74,36 @@ def test_echoed_logprobs_are_exact(client, llm):
     assert found["token_logprobs"][1 : len(ids)] == expected
 
 
+def joined(logs):
+    """The parts of a stream's log-probabilities as those of one answer."""
+    return {name: [value for log in logs for value in log[name]] for name in logs[0]}
+
+
+@pytest.mark.parametrize("stop", [None, "o"])
+def test_streamed_logprobs_of_a_chat_are_those_of_the_whole_answer(client, stop):
+    settings = {"seed": 5, "max_tokens": 40, "n": 2, "logprobs": True, "top_logprobs": 3, "stop": stop}
+    whole = chat(client, **settings).json()
+    chunks = events(chat(client, stream=True, **settings))
+    parts = [chunk["choices"][0] for chunk in chunks]
+    for choice in whole["choices"]:
+        logs = [part["logprobs"] for part in parts if part["index"] == choice["index"] and part["logprobs"]]
+        assert joined(logs) == choice["logprobs"]
+        assert all(len(place["top_logprobs"]) == 3 for place in choice["logprobs"]["content"])
+    assert sum(len(choice["logprobs"]["content"]) for choice in whole["choices"]) == whole["usage"]["completion_tokens"]
+    assert chat(client, max_tokens=3).json()["choices"][0]["logprobs"] is None
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_streamed_logprobs_of_a_text_are_those_of_the_whole_answer(client, echo):
+    asked = {"model": "tiny", "prompt": ["hello", "how are you"], "logprobs": 2, "echo": echo, "seed": 5}
+    whole = client("POST", "/v1/completions", json=asked).json()
+    parts = [c["choices"][0] for c in events(client("POST", "/v1/completions", json=asked | {"stream": True}))]
+    for choice in whole["choices"]:
+        mine = [part for part in parts if part["index"] == choice["index"]]
+        assert joined([part["logprobs"] for part in mine]) == choice["logprobs"]
+        assert "".join(part["text"] for part in mine) == choice["text"]
+
+
 def test_tokens_there_and_back(client):
     ids = client("POST", "/tokenize", json={"prompt": "hello"}).json()
     assert client("POST", "/detokenize", json={"tokens": ids["tokens"]}).json() == {"prompt": "hello"}
@@ -110,11 +116,14 @@ BAD = [
     ("/v1/chat/completions", {"model": "tiny", "messages": HELLO, "temperature": 9999}, 400, "temperature"),
     ("/v1/chat/completions", {"model": "tiny", "messages": HELLO, "tools": [{}]}, 400, "tools"),
     ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "x" * 9000}]}, 400, "context"),
-    ("/v1/completions", {"model": "tiny", "prompt": ""}, 400, "empty"),
+    ("/v1/completions", {"model": "tiny", "prompt": ""}, 400, "at least 1"),
     ("/v1/completions", {"model": "tiny", "prompt": [999999]}, 400, "vocabulary"),
     ("/v1/completions", {"model": "tiny", "prompt": "a", "logit_bias": {"99999": 1}}, 400, "vocabulary"),
     ("/v1/completions", {"model": "tiny", "prompt": "\ud800"}, 400, "invalid_request_error"),
-    ("/detokenize", {"tokens": [-1]}, 400, "ids run"),
+    ("/v1/completions", {"model": "tiny", "prompt": []}, 400, "at least 1"),
+    ("/v1/completions", {"model": "tiny", "prompt": [[]]}, 400, "empty"),
+    ("/detokenize", {"tokens": [-1]}, 400, "greater than or equal to 0"),
+    ("/detokenize", {"tokens": [99999]}, 400, "ids run"),
 ]
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moreseek.server.errors import RefusedError
+from moreseek.server.parsing import parse
 from moreseek.server.reasoning import Splitter
-from moreseek.server.requests import ChatRequest, parse
+from moreseek.server.requests import ChatRequest
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs the clients that `make test-clients` runs, each in its own environment .peers/client-NAME, from
+# tests/clients/requirements/NAME.txt. Run it again at any time: one that is up to date is left alone.
+#   scripts/clients.sh          (PYTHON=… picks the interpreter)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [[ -z ${PYTHON:-} ]]; then
+  if [[ -x .venv/bin/python ]]; then PYTHON=.venv/bin/python; else PYTHON=python3; fi
+fi
+
+for list in tests/clients/requirements/*.txt; do
+  folder=.peers/client-$(basename "$list" .txt)
+  built=$folder/built-from.txt # written last, so a half-made environment is made again
+  if [[ -f $built ]] && cmp -s "$list" "$built"; then continue; fi
+  echo "$folder: building from $list"
+  rm -rf "$folder"
+  mkdir -p .peers
+  "$PYTHON" -m venv "$folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list"
+  cp "$list" "$built"
+done
