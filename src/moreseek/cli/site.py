@@ -1,8 +1,20 @@
 """How a site of ours listens and is run: the server's and the arena's."""
 
 import socket
+from types import FrameType
+from typing import Protocol
 
+import uvicorn
 from starlette.types import ASGIApp
+
+
+class Drains(Protocol):
+    """A service that is asked to stop, and says when it has."""
+
+    def drain(self) -> None: ...
+
+    @property
+    def done(self) -> bool: ...
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -19,12 +31,31 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def run(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until told to stop; what runs then gets ten seconds to end. Forwarding headers are left to the app."""
-    import uvicorn
+def run(app: ASGIApp, listening: socket.socket, service: Drains | None = None) -> None:
+    """Serve until told to stop; what runs then gets ten seconds to end. Forwarding headers are left to the app.
 
+    A ``service`` goes on answering after the first signal until it is ``done``; a second signal ends it sooner.
+    """
     config = uvicorn.Config(
         app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
         access_log=False,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config) if service is None else _Draining(config, service)
+    server.run(sockets=[listening])
+
+
+class _Draining(uvicorn.Server):
+    """Leaves the port open while a service drains, so that clients are told to go elsewhere and not just cut off."""
+
+    def __init__(self, config: uvicorn.Config, service: Drains) -> None:
+        super().__init__(config)
+        self.service, self._told = service, False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._told:
+            super().handle_exit(sig, frame)
+        self._told = True
+        self.service.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self.service.done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -17,8 +17,10 @@ from moreseek.engine.loop import Token
 from moreseek.engine.sequence import Sequence
 from moreseek.errors import FaultError
 from moreseek.server.errors import RefusedError
+from moreseek.server.metrics import Meter
 from moreseek.server.reasoning import Splitter
 
+LOG = logging.getLogger("moreseek.server")
 LEAST = -9999.0  # in place of −∞, which JSON does not have
 
 
@@ -28,6 +30,7 @@ class Job:
 
     index: int
     request: Sequence  # checked, and not yet in the queue
+    meter: Meter
 
 
 @dataclass
@@ -43,12 +46,16 @@ class Piece:
 async def run(llm: LLM, job: Job) -> AsyncIterator[Piece]:
     """The completion in pieces. Closing the iterator aborts it."""
     text = llm.text_stream(job.request.params)
-    async with aclosing(llm.loop.follow(job.request, text)) as stream:
-        async for item in stream:
-            if isinstance(item, Token):
-                yield Piece(job, item.text, [item.id])
-            else:
-                yield Piece(job, text.finish(), [], item)
+    try:
+        async with aclosing(llm.loop.follow(job.request, text)) as stream:
+            async for item in stream:
+                if isinstance(item, Token):
+                    job.meter.token()
+                    yield Piece(job, item.text, [item.id])
+                else:
+                    yield Piece(job, text.finish(), [], item)
+    finally:
+        job.meter.end(job.request)
 
 
 async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
@@ -68,7 +75,10 @@ async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
         while left:
             piece = await queue.get()
             if isinstance(piece, FaultError):
-                raise RefusedError(500, f"The model broke while it answered: {piece}", "engine_error")
+                LOG.error("a completion broke: %s", piece)
+                raise RefusedError(
+                    500, "The engine failed while it wrote this; the server's log has the reason.", "engine_error"
+                )
             if isinstance(piece, BaseException):
                 raise piece
             left -= piece.end is not None
@@ -190,8 +200,3 @@ class ChatAnswer:
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
         return self.base | {"object": "chat.completion.chunk", "choices": [choice]}
-
-
-def event(data: dict[str, Any]) -> str:
-    """One server-sent event."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
