@@ -45,17 +45,14 @@ def real_votes() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., "LLM"]]:
-    """make_llm(texts, vocab_size, context): a small Llama with random weights and a tokenizer made from the texts."""
-    from moreseek.engine.llm import LLM
+def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make_folder(texts, vocab_size, context): a small Llama with random weights, its tokenizer made from the texts."""
     from moreseek.model.config import ModelConfig
     from moreseek.model.transformer import build
     from moreseek.model.weights import save_model
     from moreseek.text.tokenizer import train_tokenizer
 
-    made: list[LLM] = []
-
-    def make(texts: list[str], vocab_size: int, context: int) -> LLM:
+    def make(texts: list[str], vocab_size: int, context: int) -> Path:
         folder = tmp_path_factory.mktemp("model")
         tokenizer = train_tokenizer(texts, vocab_size)
         config = ModelConfig(
@@ -65,7 +62,20 @@ def make_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         )  # fmt: skip
         save_model(build(config, seed=3), folder)
         tokenizer.save(folder)
-        made.append(LLM(folder))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_llm(make_folder: Callable[..., Path]) -> Iterator[Callable[..., "LLM"]]:
+    """make_llm(texts, vocab_size, context): an LLM of such a folder."""
+    from moreseek.engine.llm import LLM
+
+    made: list[LLM] = []
+
+    def make(texts: list[str], vocab_size: int, context: int) -> LLM:
+        made.append(LLM(make_folder(texts, vocab_size, context)))
         return made[-1]
 
     yield make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import deque
@@ -16,6 +17,7 @@ from moreseek.engine.sequence import OnToken, Sequence
 from moreseek.engine.stops import TextStream
 from moreseek.errors import FaultError
 
+LOG = logging.getLogger("moreseek.engine")
 OnEnd = Callable[[Sequence], None]
 
 
@@ -143,6 +145,7 @@ class EngineLoop:
             try:
                 ended = self.engine.step()
             except Exception:  # its requests have ended with the reason; see Engine.step
+                LOG.exception("a step of the engine failed")
                 self.failures += 1
                 ended = list(self._ends)
             self._end(ended)
