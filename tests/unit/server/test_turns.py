@@ -2,10 +2,13 @@
 
 import asyncio
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.server.serving import served
 
+from moreseek.server.app import build_app
 from moreseek.server.errors import RefusedError
 from moreseek.server.turns import FairQueue
 
@@ -97,3 +100,32 @@ def test_nothing_is_lost_whoever_comes_and_goes(steps):
         turn.leave()
         turn.leave()
     assert (queue.running, queue.waiting, len(queue._keys)) == (0, 0, 0)
+
+
+def test_the_requests_of_a_flooding_key_do_not_starve_another(make_llm):
+    llm = make_llm(["hello world, how are you"] * 5, 290, 256)
+    state, ended = served(llm, running=1, queue=40, keys=("flood", "other")), []
+    queue = state.models.first.queue
+
+    async def ask(http, key, **more):
+        body = {"model": "tiny", "prompt": "hello", "max_tokens": 20, "ignore_eos": True} | more
+        answer = await http.post("/v1/completions", json=body, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code == 200
+        ended.append(key)
+
+    async def go():
+        transport = httpx.ASGITransport(build_app(state))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as http:
+            busy = queue.join(0, 1)
+            asked = [asyncio.create_task(ask(http, "flood", stream=number % 2 == 0)) for number in range(20)]
+            while queue.waiting < 20:
+                await asyncio.sleep(0)
+            asked += [asyncio.create_task(ask(http, "other", stream=number == 0)) for number in range(2)]
+            while queue.waiting < 22:
+                await asyncio.sleep(0)
+            busy.leave()
+            await asyncio.gather(*asked)
+
+    asyncio.run(go())
+    assert ended == ["flood", "other", "flood", "other", *["flood"] * 18]
+    assert (queue.running, queue.waiting) == (0, 0)
