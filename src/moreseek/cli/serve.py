@@ -1,6 +1,7 @@
 """`moreseek serve`: models behind an OpenAI-compatible API and a chat page."""
 
 import logging
+import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from moreseek.server.service import Served
 from moreseek.server.turns import FairQueue
 
 WEIGHT_BYTES = 8  # a parameter in memory: float32, and once more as the engine's native step reads it
+SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a busy event loop; Python's own is 5 ms
 
 
 def serve(
@@ -43,6 +45,7 @@ def serve(
     except OSError as error:
         raise FaultError(f"{host}:{port} cannot be listened on ({error.strerror}). Choose another --port.") from error
     address = f"http://{host}:{listening.getsockname()[1]}"
+    sys.setswitchinterval(SWITCH_S)
     console.print(f"{', '.join(named)} at {address}/v1, a chat page at {address}/")
     run(build_app(served), listening, served)
     if not served.models.begun and served.models.first.fault:

@@ -9,7 +9,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from collections.abc import Sequence as Items
+from contextlib import suppress
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, ref
 
 from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
@@ -30,6 +32,34 @@ class Token:
     text: str = ""
 
 
+class Post:
+    """Brings what the engine's thread has for an event loop there, all of a step at once.
+
+    Waking an event loop is a call of the system, which hands Python's lock over: once a token, the engine waited for
+    the readers of every token before it could choose the next one's.
+    """
+
+    def __init__(self, events: asyncio.AbstractEventLoop) -> None:
+        self._events = ref(events)
+        self._items: deque[tuple[asyncio.Queue[Token | Sequence], Token | Sequence]] = deque()
+        self._told = False
+
+    def put(self, reader: asyncio.Queue[Token | Sequence], item: Token | Sequence) -> None:
+        """In the engine's thread."""
+        self._items.append((reader, item))
+        events = self._events()
+        if not self._told and events is not None:
+            self._told = True
+            with suppress(RuntimeError):  # it has been closed, and nobody reads any longer
+                events.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._told = False  # before the first is taken: what comes now is taken too, or tells anew
+        while self._items:
+            reader, item = self._items.popleft()
+            reader.put_nowait(item)
+
+
 class EngineLoop:
     """Steps an engine as long as it has requests, and sleeps otherwise.
 
@@ -42,6 +72,7 @@ class EngineLoop:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._ends: dict[Sequence, OnEnd] = {}
+        self._posts: WeakKeyDictionary[asyncio.AbstractEventLoop, Post] = WeakKeyDictionary()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="moreseek-engine", daemon=True)
         self._thread.start()
@@ -115,10 +146,10 @@ class EngineLoop:
         """``astream`` of what ``engine.request`` made, which takes time and may be called in another thread."""
         events = asyncio.get_running_loop()
         items: asyncio.Queue[Token | Sequence] = asyncio.Queue()
+        post = self._posts.setdefault(events, Post(events))
 
         def put(item: Token | Sequence) -> None:
-            if not events.is_closed():
-                events.call_soon_threadsafe(items.put_nowait, item)
+            post.put(items, item)
 
         request.on_token = listener(put, text)
         self._start(request, put)

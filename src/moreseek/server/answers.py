@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import accumulate
@@ -43,8 +43,8 @@ class Piece:
     end: Sequence | None = None
 
 
-async def run(llm: LLM, job: Job) -> AsyncIterator[Piece]:
-    """The completion in pieces. Closing the iterator aborts it."""
+async def run(llm: LLM, job: Job) -> AsyncGenerator[Piece]:
+    """The completion in pieces. Closing the iterator aborts it. Raises RefusedError where the engine failed."""
     text = llm.text_stream(job.request.params)
     try:
         async with aclosing(llm.loop.follow(job.request, text)) as stream:
@@ -54,12 +54,22 @@ async def run(llm: LLM, job: Job) -> AsyncIterator[Piece]:
                     yield Piece(job, item.text, [item.id])
                 else:
                     yield Piece(job, text.finish(), [], item)
+    except FaultError as error:
+        LOG.error("a completion broke: %s", error)
+        raise RefusedError(
+            500, "The engine failed while it wrote this; the server's log has the reason.", "engine_error"
+        ) from None
     finally:
         job.meter.end(job.request)
 
 
 async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
     """The pieces of several completions as they come."""
+    if len(jobs) == 1:  # most are, and need no further task
+        async with aclosing(run(llm, jobs[0])) as pieces:
+            async for piece in pieces:
+                yield piece
+        return
     queue: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
 
     async def pump(job: Job) -> None:
@@ -74,11 +84,6 @@ async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
     try:
         while left:
             piece = await queue.get()
-            if isinstance(piece, FaultError):
-                LOG.error("a completion broke: %s", piece)
-                raise RefusedError(
-                    500, "The engine failed while it wrote this; the server's log has the reason.", "engine_error"
-                )
             if isinstance(piece, BaseException):
                 raise piece
             left -= piece.end is not None
