@@ -29,7 +29,7 @@ def prompts(args: argparse.Namespace, repetition: int) -> list[list[int]]:
 
 
 def engine_side(args: argparse.Namespace) -> Callable[[list[list[int]]], list[Answer]]:
-    llm = LLM(args.model, args.batch)
+    llm = LLM(args.model, args.batch, "fp32")
     params = SamplingParams(temperature=0, max_tokens=args.new_tokens, ignore_eos=True)
 
     def generate(asked: list[list[int]]) -> list[Answer]:
@@ -73,7 +73,7 @@ class Client:
 def serve(args: argparse.Namespace) -> tuple[subprocess.Popen[str], str]:
     """The server's process and address, once its model is loaded."""
     code = "from moreseek.cli import main; main()"
-    command = [sys.executable, "-c", code, "serve", f"served={args.model}", "--port", "0"]
+    command = [sys.executable, "-c", code, "serve", f"served={args.model}", "--port", "0", "--precision", "fp32"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     address = ""

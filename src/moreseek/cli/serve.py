@@ -22,7 +22,7 @@ from moreseek.server.models import Models, ServedModel
 from moreseek.server.service import Served
 from moreseek.server.turns import FairQueue
 
-WEIGHT_BYTES = 8  # a parameter in memory: float32, and once more as the engine's native step reads it
+WEIGHT_BYTES = 8  # a parameter in memory at most: float32, and once more as the engine's native step reads it
 SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a busy event loop; Python's own is 5 ms
 
 

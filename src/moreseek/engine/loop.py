@@ -20,6 +20,7 @@ from moreseek.engine.stops import TextStream
 from moreseek.errors import FaultError
 
 LOG = logging.getLogger("moreseek.engine")
+CLOSED = "the engine has been closed."
 OnEnd = Callable[[Sequence], None]
 
 
@@ -94,7 +95,7 @@ class EngineLoop:
             self.engine.scheduler.add(sequence)
 
         if not self._post(enter):
-            raise FaultError("the engine has been closed.")
+            raise FaultError(CLOSED)
 
     def abort(self, sequence: Sequence) -> None:
         """End a request before the next step; nothing when it has ended."""
@@ -183,6 +184,7 @@ class EngineLoop:
         self._read_inbox()
         for sequence in list(self._ends):
             self.engine.abort(sequence)
+            sequence.fault = CLOSED  # or its reader would take what it has for the whole
             self._end([sequence])
 
     def _read_inbox(self) -> None:

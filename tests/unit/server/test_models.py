@@ -223,6 +223,32 @@ def test_a_crashed_engine_ends_its_requests_and_is_restarted_once(folder, monkey
     house.run(go)
 
 
+def test_what_an_ending_engine_cuts_off_is_no_answer(folder, monkeypatch):
+    house, reached, go_on = House(folder, {"a": 1}), threading.Event(), threading.Event()
+
+    async def go(http):
+        await ask(http, "a")
+        llm = house.models.first.llm
+        whole = llm.engine.runner.logits
+
+        def held(step):
+            reached.set()
+            go_on.wait()
+            return whole(step)
+
+        monkeypatch.setattr(llm.engine.runner, "logits", held)
+        running = asyncio.create_task(ask(http, "a", max_tokens=100, ignore_eos=True))
+        await asyncio.to_thread(reached.wait)
+        closing = asyncio.create_task(asyncio.to_thread(llm.loop.close))
+        while not llm.loop._closed:
+            await asyncio.sleep(0)
+        go_on.set()
+        await closing
+        assert (await running).status_code == 500
+
+    house.run(go)
+
+
 def test_the_crash_of_one_model_leaves_others_running(folder, monkeypatch):
     house = House(folder, {"a": 1, "b": 1})
 
