@@ -62,16 +62,26 @@ def save_small_llama(folder: Path, texts: list[str], vocab_size: int, context: i
 
 
 @pytest.fixture(scope="session")
-def make_llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., "LLM"]]:
-    """make_llm(texts, vocab_size, context): an LLM of a small Llama with random weights."""
+def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make_folder(texts, vocab_size, context): such a model's folder."""
+
+    def make(texts: list[str], vocab_size: int, context: int) -> Path:
+        folder = tmp_path_factory.mktemp("model")
+        save_small_llama(folder, texts, vocab_size, context)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_llm(make_folder: Callable[..., Path]) -> Iterator[Callable[..., "LLM"]]:
+    """make_llm(texts, vocab_size, context): an LLM of such a folder."""
     from moreseek.engine.llm import LLM
 
     made: list[LLM] = []
 
     def make(texts: list[str], vocab_size: int, context: int) -> LLM:
-        folder = tmp_path_factory.mktemp("model")
-        save_small_llama(folder, texts, vocab_size, context)
-        made.append(LLM(folder))
+        made.append(LLM(make_folder(texts, vocab_size, context)))
         return made[-1]
 
     yield make

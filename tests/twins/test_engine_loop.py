@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from moreseek.engine.engine import Engine
-from moreseek.engine.loop import EngineLoop, Token
+from moreseek.engine.loop import CLOSED, EngineLoop, Token
 from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.sequence import Sequence
 from moreseek.errors import FaultError, InputError
@@ -100,6 +100,6 @@ def test_a_closed_loop_ends_its_requests_and_takes_no_more(make_model):
     ended = []
     loop.submit([1, 2], SamplingParams(max_tokens=250, ignore_eos=True), 0, None, ended.append)
     loop.close()
-    assert [sequence.finish_reason for sequence in ended] == ["abort"]
+    assert [(sequence.finish_reason, sequence.fault) for sequence in ended] == [("abort", CLOSED)]
     with pytest.raises(FaultError, match="closed"):
         loop.submit([1, 2], PARAMS, 0, None, ended.append)

@@ -173,17 +173,25 @@ def status(
 
 @app.command()
 def serve(
-    models: Annotated[list[str], typer.Argument(help="one or more, each as for chat", metavar="MODEL…")],
+    models: Annotated[list[str], typer.Argument(help="one or more, each as for chat, or NAME=MODEL", metavar="MODEL…")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    api_key: Annotated[str | None, typer.Option(help="Clients must send it.", envvar="MORESEEK_API_KEY")] = None,
-    queue: Annotated[int, typer.Option(help="Requests that run or wait at most.", min=1)] = 256,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Clients must send it; may be given several times.", envvar="MORESEEK_API_KEY"),
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="A file of keys, one a line.")] = None,
+    running: Annotated[int, typer.Option(help="Completions that a model writes at once.", min=1)] = 256,
+    queue: Annotated[int, typer.Option(help="Requests that wait for a model at most.", min=0)] = 256,
+    memory: Annotated[float | None, typer.Option(help="GiB for the weights of all loaded models.", min=0)] = None,
+    drain: Annotated[float, typer.Option(help="Seconds that answers get to end after SIGTERM.", min=0)] = 60,
     precision: Precision = Sampling.AUTO,
 ) -> None:
     """Serve models: an OpenAI-compatible API at /v1 and a page to chat."""
+    from moreseek.cli.serve import read_keys
     from moreseek.cli.serve import serve as start
 
-    start(models, host, port, api_key, queue, precision.value)
+    start(models, host, port, read_keys(api_key or [], api_key_file), running, queue, memory, drain, precision.value)
 
 
 @app.command()

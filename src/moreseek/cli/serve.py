@@ -1,33 +1,78 @@
 """`moreseek serve`: models behind an OpenAI-compatible API and a chat page."""
 
+import logging
+import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
+import torch
 from rich.console import Console
+from rich.logging import RichHandler
 
 from moreseek.cli.site import listen, run
 from moreseek.engine.llm import LLM
 from moreseek.engine.precision import Asked
 from moreseek.errors import FaultError, InputError
-from moreseek.server.app import Served, build_app
+from moreseek.model.export import open_model
+from moreseek.model.transformer import Transformer, parameter_counts
+from moreseek.run_folder import RunFolder, resolve_model
+from moreseek.server.app import build_app
+from moreseek.server.models import Models, ServedModel
+from moreseek.server.service import Served
+from moreseek.server.turns import FairQueue
+
+WEIGHT_BYTES = 8  # a parameter in memory at most: float32, and once more as the engine's native step reads it
+SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a busy event loop; Python's own is 5 ms
 
 
-def serve(models: list[str], host: str, port: int, api_key: str | None, queue: int, precision: Asked) -> None:
-    """Load the models, then answer until told to stop; what runs then gets ten seconds to end."""
+def serve(
+    models: list[str], host: str, port: int, keys: tuple[str, ...], running: int, queue: int, memory_gib: float | None,
+    drain_s: float, precision: Asked,
+) -> None:  # fmt: skip
+    """Answer until told to stop. The first model is loaded at once, the others when they are first asked for."""
     console = Console(stderr=True, highlight=False, markup=False)
+    _log_to(console)
+    found: dict[Path, ServedModel] = {}
+    named: dict[str, ServedModel] = {}
+    for name, path in named_models(models).items():
+        if path not in found:
+            found[path] = _served_model(name, path, running, queue, precision)
+        named[name] = found[path]
+    served = Served(Models(named, None if memory_gib is None else int(memory_gib * (1 << 30))), keys, drain_s)
     try:
         listening = listen(host, port)
     except OSError as error:
         raise FaultError(f"{host}:{port} cannot be listened on ({error.strerror}). Choose another --port.") from error
-    loaded: dict[str, LLM] = {}
-    for model in models:
-        name = served_name(model)
-        if name in loaded:
-            raise InputError(f"two models would be served as {name}. Give folders with different names.")
-        console.print(f"loading {model}")
-        loaded[name] = LLM(model, precision=precision)
     address = f"http://{host}:{listening.getsockname()[1]}"
-    console.print(f"{', '.join(loaded)} at {address}/v1, a chat page at {address}/")
-    run(build_app(Served(loaded, api_key, queue)), listening)
+    sys.setswitchinterval(SWITCH_S)
+    console.print(f"{', '.join(named)} at {address}/v1, a chat page at {address}/")
+    run(build_app(served), listening, served)
+    if not served.models.begun and served.models.first.fault:
+        raise InputError(served.models.first.fault)
+
+
+def named_models(arguments: Iterable[str]) -> dict[str, Path]:
+    """What each name means. An argument is a MODEL or NAME=MODEL; a run also has its finished stages, as NAME/STAGE.
+
+    Raises InputError for what is no model, and where two models would have one name.
+    """
+    named: dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, model = argument.partition("=")
+        if not equals or Path(argument).exists():
+            name, model = served_name(argument), argument
+        if not name or not model:
+            raise InputError(f"{argument}: write NAME=MODEL.")
+        known = [(name, resolve_model(model))]
+        run_folder = RunFolder(Path(model))
+        if run_folder.is_run:
+            stages = [stage for stage in run_folder.stages() if (stage.model / "config.json").is_file()]
+            known += [(f"{name}/{stage.name}", stage.model) for stage in stages]
+        for one, path in known:
+            if named.setdefault(one, path.resolve()) != path.resolve():
+                raise InputError(f"two models would be served as {one}. Give one of them a name: OTHER={model}")
+    return named
 
 
 def served_name(model: str) -> str:
@@ -40,3 +85,47 @@ def served_name(model: str) -> str:
         return "/".join(path.parts[-3:-1])
     parts = path.parts
     return "/".join(parts[parts.index("runs") + 1 :]) if "runs" in parts[:-1] else path.name
+
+
+def read_keys(given: list[str], file: Path | None) -> tuple[str, ...]:
+    """The keys of the options and of a file, one a line; empty lines and those that begin with # do not count.
+
+    Raises InputError for a file that cannot be read or has no key, and for what cannot stand in a header.
+    """
+    keys = list(given)
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: the keys cannot be read ({error}).") from error
+        found = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+        if not found:
+            raise InputError(f"{file}: no key in it. Write one a line.")
+        keys += found
+    for number, key in enumerate(keys, 1):
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError(f"API key {number} of {len(keys)}: a key has printable ASCII characters and no spaces.")
+    return tuple(dict.fromkeys(keys))
+
+
+def _served_model(name: str, path: Path, running: int, queue: int, precision: Asked) -> ServedModel:
+    """What is known of a model before it is loaded. Raises InputError where its files are damaged or hostile."""
+    config = open_model(path).config
+    with torch.device("meta"):
+        size = WEIGHT_BYTES * parameter_counts(Transformer(config))["total"]
+    return ServedModel(
+        name, partial(_open, path, running, precision), FairQueue(running, queue), config.max_position_embeddings, size,
+        int(path.stat().st_mtime),
+    )  # fmt: skip
+
+
+def _open(path: Path, running: int, precision: Asked) -> LLM:
+    llm = LLM(path, running, precision)
+    _ = llm.loop, llm.engine.runner  # made here, so that the first request waits for neither
+    return llm
+
+
+def _log_to(console: Console) -> None:
+    log = logging.getLogger("moreseek")
+    log.setLevel(logging.INFO)
+    log.addHandler(RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S"))

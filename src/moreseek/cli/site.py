@@ -1,30 +1,62 @@
 """How a site of ours listens and is run: the server's and the arena's."""
 
 import socket
+from types import FrameType
+from typing import Protocol
 
+import uvicorn
 from starlette.types import ASGIApp
 
 
+class Drains(Protocol):
+    """A service that is asked to stop, and says when it has."""
+
+    def drain(self) -> None: ...
+
+    @property
+    def done(self) -> bool: ...
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; port 0 takes a free one. Raises OSError."""
+    """A socket at the address, whose clients wait until it is served; port 0 takes a free one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends small answers at once only where the socket says that it is TCP; 40 ms a call hang on it.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen(2048)
     except OSError:
         found.close()
         raise
     return found
 
 
-def run(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until told to stop; what runs then gets ten seconds to end. Forwarding headers are left to the app."""
-    import uvicorn
+def run(app: ASGIApp, listening: socket.socket, service: Drains | None = None) -> None:
+    """Serve until told to stop; what runs then gets ten seconds to end. Forwarding headers are left to the app.
 
+    A ``service`` goes on answering after the first signal until it is ``done``; a second signal ends it sooner.
+    """
     config = uvicorn.Config(
         app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
         access_log=False,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config) if service is None else _Draining(config, service)
+    server.run(sockets=[listening])
+
+
+class _Draining(uvicorn.Server):
+    """Leaves the port open while a service drains, so that clients are told to go elsewhere and not just cut off."""
+
+    def __init__(self, config: uvicorn.Config, service: Drains) -> None:
+        super().__init__(config)
+        self.service, self._told = service, False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._told:
+            super().handle_exit(sig, frame)
+        self._told = True
+        self.service.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self.service.done

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from collections.abc import Sequence as Items
+from contextlib import suppress
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, ref
 
 from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
@@ -16,6 +19,8 @@ from moreseek.engine.sequence import OnToken, Sequence
 from moreseek.engine.stops import TextStream
 from moreseek.errors import FaultError
 
+LOG = logging.getLogger("moreseek.engine")
+CLOSED = "the engine has been closed."
 OnEnd = Callable[[Sequence], None]
 
 
@@ -26,6 +31,34 @@ class Token:
     id: int
     logprob: float
     text: str = ""
+
+
+class Post:
+    """Brings what the engine's thread has for an event loop there, all of a step at once.
+
+    Waking an event loop is a call of the system, which hands Python's lock over: once a token, the engine waited for
+    the readers of every token before it could choose the next one's.
+    """
+
+    def __init__(self, events: asyncio.AbstractEventLoop) -> None:
+        self._events = ref(events)
+        self._items: deque[tuple[asyncio.Queue[Token | Sequence], Token | Sequence]] = deque()
+        self._told = False
+
+    def put(self, reader: asyncio.Queue[Token | Sequence], item: Token | Sequence) -> None:
+        """In the engine's thread."""
+        self._items.append((reader, item))
+        events = self._events()
+        if not self._told and events is not None:
+            self._told = True
+            with suppress(RuntimeError):  # it has been closed, and nobody reads any longer
+                events.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._told = False  # before the first is taken: what comes now is taken too, or tells anew
+        while self._items:
+            reader, item = self._items.popleft()
+            reader.put_nowait(item)
 
 
 class EngineLoop:
@@ -40,6 +73,7 @@ class EngineLoop:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._ends: dict[Sequence, OnEnd] = {}
+        self._posts: WeakKeyDictionary[asyncio.AbstractEventLoop, Post] = WeakKeyDictionary()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="moreseek-engine", daemon=True)
         self._thread.start()
@@ -61,7 +95,7 @@ class EngineLoop:
             self.engine.scheduler.add(sequence)
 
         if not self._post(enter):
-            raise FaultError("the engine has been closed.")
+            raise FaultError(CLOSED)
 
     def abort(self, sequence: Sequence) -> None:
         """End a request before the next step; nothing when it has ended."""
@@ -113,10 +147,10 @@ class EngineLoop:
         """``astream`` of what ``engine.request`` made, which takes time and may be called in another thread."""
         events = asyncio.get_running_loop()
         items: asyncio.Queue[Token | Sequence] = asyncio.Queue()
+        post = self._posts.setdefault(events, Post(events))
 
         def put(item: Token | Sequence) -> None:
-            if not events.is_closed():
-                events.call_soon_threadsafe(items.put_nowait, item)
+            post.put(items, item)
 
         request.on_token = listener(put, text)
         self._start(request, put)
@@ -143,12 +177,14 @@ class EngineLoop:
             try:
                 ended = self.engine.step()
             except Exception:  # its requests have ended with the reason; see Engine.step
+                LOG.exception("a step of the engine failed")
                 self.failures += 1
                 ended = list(self._ends)
             self._end(ended)
         self._read_inbox()
         for sequence in list(self._ends):
             self.engine.abort(sequence)
+            sequence.fault = CLOSED  # or its reader would take what it has for the whole
             self._end([sequence])
 
     def _read_inbox(self) -> None:

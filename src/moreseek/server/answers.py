@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,9 @@ from moreseek.engine.loop import Token
 from moreseek.engine.sequence import Sequence
 from moreseek.errors import FaultError
 from moreseek.server.errors import RefusedError
+from moreseek.server.metrics import Meter
+
+LOG = logging.getLogger("moreseek.server")
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Job:
 
     index: int
     request: Sequence  # checked, and not yet in the queue
+    meter: Meter
 
 
 @dataclass
@@ -37,20 +41,34 @@ class Piece:
     end: Sequence | None = None
 
 
-async def run(llm: LLM, job: Job) -> AsyncIterator[Piece]:
-    """The completion in pieces. Closing the iterator aborts it."""
+async def run(llm: LLM, job: Job) -> AsyncGenerator[Piece]:
+    """The completion in pieces. Closing the iterator aborts it. Raises RefusedError where the engine failed."""
     text, read = llm.text_stream(job.request.params), 0
-    async with aclosing(llm.loop.follow(job.request, text)) as stream:
-        async for item in stream:
-            if isinstance(item, Token):
-                yield Piece(job, item.text, [item.id], job.request.top_logprobs[read : read + 1])
-                read += 1
-            else:
-                yield Piece(job, text.finish(), [], [], item)
+    try:
+        async with aclosing(llm.loop.follow(job.request, text)) as stream:
+            async for item in stream:
+                if isinstance(item, Token):
+                    job.meter.token()
+                    yield Piece(job, item.text, [item.id], job.request.top_logprobs[read : read + 1])
+                    read += 1
+                else:
+                    yield Piece(job, text.finish(), [], [], item)
+    except FaultError as error:
+        LOG.error("a completion broke: %s", error)
+        raise RefusedError(
+            500, "The engine failed while it wrote this; the server's log has the reason.", "engine_error"
+        ) from None
+    finally:
+        job.meter.end(job.request)
 
 
 async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
     """The pieces of several completions as they come."""
+    if len(jobs) == 1:  # most are, and need no further task
+        async with aclosing(run(llm, jobs[0])) as pieces:
+            async for piece in pieces:
+                yield piece
+        return
     queue: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
 
     async def pump(job: Job) -> None:
@@ -65,8 +83,6 @@ async def merged(llm: LLM, jobs: list[Job]) -> AsyncIterator[Piece]:
     try:
         while left:
             piece = await queue.get()
-            if isinstance(piece, FaultError):
-                raise RefusedError(500, f"The model broke while it answered: {piece}", "engine_error")
             if isinstance(piece, BaseException):
                 raise piece
             left -= piece.end is not None
@@ -96,8 +112,3 @@ def usage(jobs: list[Job], thoughts: int) -> dict[str, Any]:
 def finish_reason(sequence: Sequence) -> str:
     """``stop`` or ``length``."""
     return "stop" if sequence.finish_reason == "stop" else "length"
-
-
-def event(data: dict[str, Any], name: str | None = None) -> str:
-    """One server-sent event."""
-    return f"{f'event: {name}' + chr(10) if name else ''}data: {json.dumps(data, ensure_ascii=False)}\n\n"

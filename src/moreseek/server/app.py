@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moreseek.engine.llm import LLM
-from moreseek.errors import MoreseekError
-from moreseek.server.answers import event
 from moreseek.server.chat import ChatAnswer
 from moreseek.server.completions import TextAnswer
 from moreseek.server.errors import RefusedError
+from moreseek.server.gate import Gate
 from moreseek.server.jobs import calmly
+from moreseek.server.metrics import CONTENT_TYPE
+from moreseek.server.models import Models
 from moreseek.server.openapi import document
 from moreseek.server.parsing import parse
 from moreseek.server.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from moreseek.server.response_requests import ResponseRequest
 from moreseek.server.responses import KeptResponses, ResponseAnswer
+from moreseek.server.service import Served, body_of, meter_of, model_of, stream, whole
+from moreseek.server.streams import GONE, refusal_of
 
-MOST_BODY = 8 << 20
 STATIC = Path(__file__).parent / "static"
-OPEN_PATHS = ("/health", "/")  # a key guards all others but static files
-
-
-@dataclass
-class Served:
-    """What a server has and allows. ``queue``: requests that run or wait at most; more are told to come back."""
-
-    models: dict[str, LLM]
-    api_key: str | None = None
-    queue: int = 256
-    running: int = field(default=0, init=False)
 
 
 def build_app(served: Served) -> Starlette:
-    """The application; when it ends, so do the engines."""
+    """The application. It loads its first model when it begins; when it ends, so do the engines."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        served.models.load(served.models.first)
         yield
-        for llm in served.models.values():
-            await run_in_threadpool(llm.loop.close)
+        await served.models.close()
 
     app = Starlette(
         routes=[
@@ -70,35 +55,16 @@ def build_app(served: Served) -> Starlette:
             Route("/tokenize", _tokenize, methods=["POST"]),
             Route("/detokenize", _detokenize, methods=["POST"]),
             Route("/tokenizer_info", _tokenizer_info),
+            Route("/metrics", _metrics),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(_Key, served=served)],
-        exception_handlers={RefusedError: _refused, HTTPException: _http, Exception: _defect},
+        middleware=[Middleware(Gate, served=served)],
+        exception_handlers={RefusedError: _refused, HTTPException: _http, ClientDisconnect: _gone, Exception: _refused},
         lifespan=lifespan,
     )
     app.state.served = served
     app.state.responses = KeptResponses()
     return app
-
-
-class _Key:
-    """Refuses requests without the key. (By hand: Starlette's base class for middleware holds streams back.)"""
-
-    def __init__(self, app: ASGIApp, served: Served) -> None:
-        self.app, self.key = app, served.api_key
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer: ASGIApp = self.app
-        if scope["type"] == "http" and not self._may(scope):
-            error = RefusedError(401, "The API key is missing or wrong.", "invalid_api_key")
-            answer = JSONResponse(error.body(), 401, {"www-authenticate": "Bearer"})
-        await answer(scope, receive, send)
-
-    def _may(self, scope: Scope) -> bool:
-        if self.key is None or scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/"):
-            return True
-        given = Request(scope).headers.get("authorization", "").removeprefix("Bearer ").strip()
-        return hmac.compare_digest(given.encode(), self.key.encode())
 
 
 # ----------------------------------------------------------------------------------------------------- plain routes
@@ -115,42 +81,48 @@ async def _page(_: Request) -> Response:
 
 async def _health(request: Request) -> Response:
     served: Served = request.app.state.served
-    alive = all(llm.loop.alive for llm in served.models.values())
-    return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
+    status = "draining" if served.draining else served.models.health()
+    body = {"status": status, "models": served.models.states()}
+    return JSONResponse(body, 200 if status == "ok" else 503)
+
+
+async def _metrics(request: Request) -> Response:
+    served: Served = request.app.state.served
+    return Response(served.metrics.text(served.models), media_type=CONTENT_TYPE)
 
 
 async def _openapi(request: Request) -> Response:
-    _, llm = _model(request, None)
+    _, llm = await model_of(request, None)
     return JSONResponse(await run_in_threadpool(document, llm.tokenizer.vocab_size))
 
 
 async def _models(request: Request) -> Response:
-    served: Served = request.app.state.served
+    models: Models = request.app.state.served.models
     data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "moreseek",
-         "max_model_len": llm.model.config.max_position_embeddings}
-        for name, llm in served.models.items()
+        {"id": name, "object": "model", "created": model.created, "owned_by": "moreseek",
+         "max_model_len": model.context, "state": model.state}
+        for name, model in models.named.items()
     ]  # fmt: skip
     return JSONResponse({"object": "list", "data": data})
 
 
 async def _tokenize(request: Request) -> Response:
-    asked = parse(TokenizeRequest, await _body(request))
-    _, llm = _model(request, asked.model)
+    asked = parse(TokenizeRequest, await body_of(request))
+    _, llm = await model_of(request, asked.model)
     ids = await calmly(lambda: llm.tokenizer.encode(asked.prompt))
     return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": llm.model.config.max_position_embeddings})
 
 
 async def _detokenize(request: Request) -> Response:
-    asked = parse(DetokenizeRequest, await _body(request))
-    _, llm = _model(request, asked.model)
+    asked = parse(DetokenizeRequest, await body_of(request))
+    _, llm = await model_of(request, asked.model)
     if any(not 0 <= token < llm.tokenizer.vocab_size for token in asked.tokens):
         raise RefusedError(400, f"tokens: ids run from 0 to {llm.tokenizer.vocab_size - 1}.", param="tokens")
     return JSONResponse({"prompt": await calmly(lambda: llm.tokenizer.decode(asked.tokens))})
 
 
 async def _tokenizer_info(request: Request) -> Response:
-    _, llm = _model(request, None)
+    _, llm = await model_of(request, None)
     tokenizer = llm.tokenizer
     bos = None if tokenizer.bos_id is None else tokenizer.decode([tokenizer.bos_id])
     eos = tokenizer.decode([tokenizer.eos_ids[0]]) if tokenizer.eos_ids else None
@@ -161,30 +133,30 @@ async def _tokenizer_info(request: Request) -> Response:
 
 
 async def _chat(request: Request) -> Response:
-    asked = parse(ChatRequest, await _body(request))
-    name, llm = _model(request, asked.model)
-    answer = await ChatAnswer.to(asked, name, llm)
+    asked = parse(ChatRequest, await body_of(request))
+    name, llm = await model_of(request, asked.model)
+    answer = await ChatAnswer.to(asked, name, llm, meter_of(request))
     if asked.stream:
-        return await _stream(request, answer.events())
-    return JSONResponse(await _unless_gone(request, answer.whole()))
+        return stream(request, answer.events(), len(answer.jobs))
+    return await whole(request, answer.whole(), len(answer.jobs))
 
 
 async def _complete(request: Request) -> Response:
-    asked = parse(CompletionRequest, await _body(request))
-    name, llm = _model(request, asked.model)
-    answer = await TextAnswer.to(asked, name, llm)
+    asked = parse(CompletionRequest, await body_of(request))
+    name, llm = await model_of(request, asked.model)
+    answer = await TextAnswer.to(asked, name, llm, meter_of(request))
     if asked.stream:
-        return await _stream(request, answer.events())
-    return JSONResponse(await _unless_gone(request, answer.whole()))
+        return stream(request, answer.events(), len(answer.jobs))
+    return await whole(request, answer.whole(), len(answer.jobs))
 
 
 async def _respond(request: Request) -> Response:
-    asked = parse(ResponseRequest, await _body(request))
-    name, llm = _model(request, asked.model)
-    answer = await ResponseAnswer.to(asked, name, llm, request.app.state.responses)
+    asked = parse(ResponseRequest, await body_of(request))
+    name, llm = await model_of(request, asked.model)
+    answer = await ResponseAnswer.to(asked, name, llm, request.app.state.responses, meter_of(request))
     if asked.stream:
-        return await _stream(request, answer.events(), named=True)
-    return JSONResponse(await _unless_gone(request, answer.whole()))
+        return stream(request, answer.events(), len(answer.chat.jobs), named=True)
+    return await whole(request, answer.whole(), len(answer.chat.jobs))
 
 
 async def _kept_response(request: Request) -> Response:
@@ -196,89 +168,20 @@ async def _kept_response(request: Request) -> Response:
     return JSONResponse(kept.find(id).response)
 
 
-# ------------------------------------------------------------------------------------------------------------ parts
-
-
-async def _body(request: Request) -> bytes:
-    raw = bytearray()
-    async for part in request.stream():
-        raw += part
-        if len(raw) > MOST_BODY:
-            raise RefusedError(413, f"The request has more than {MOST_BODY >> 20} MiB.", "request_too_large")
-    return bytes(raw)
-
-
-def _model(request: Request, name: str | None) -> tuple[str, LLM]:
-    """By its name; the first one where none is named. Raises RefusedError (404)."""
-    models = request.app.state.served.models
-    name = name or next(iter(models))
-    if name not in models:
-        known = ", ".join(models)
-        raise RefusedError(404, f"The model `{name}` is not served here. Served: {known}.", "model_not_found", "model")
-    return name, models[name]
-
-
-def _check_queue(request: Request) -> Served:
-    served: Served = request.app.state.served
-    if served.running >= served.queue:
-        raise RefusedError(429, "Too many requests are waiting. Please come back.", "queue_full", retry_s=2)
-    return served
-
-
-async def _stream(request: Request, chunks: AsyncIterator[dict[str, Any]], named: bool = False) -> Response:
-    """``named``: events have their type as their name, and the last one is the end."""
-    _check_queue(request)
-
-    async def body() -> AsyncIterator[str]:
-        served: Served = request.app.state.served
-        served.running += 1  # in here, since a body that never begins never ends
-        try:
-            async with aclosing(chunks) as source:  # pyright: ignore[reportArgumentType]
-                async for chunk in source:
-                    yield event(chunk, chunk["type"] if named else None)
-            if not named:
-                yield "data: [DONE]\n\n"
-        except RefusedError as error:  # the headers are sent, so it is told in the stream
-            yield event(error.body())
-        except MoreseekError as error:
-            yield event(RefusedError(500, str(error), "engine_error").body())
-        finally:
-            served.running -= 1
-
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(body(), headers=headers, media_type="text/event-stream")
-
-
-async def _unless_gone(request: Request, work: Any) -> Any:
-    """The result of ``work``, which is dropped when the client goes away before."""
-    try:
-        served = _check_queue(request)
-    except RefusedError:
-        work.close()
-        raise
-    served.running += 1
-    task = asyncio.ensure_future(work)
-    try:
-        while not task.done():
-            await asyncio.wait([task], timeout=0.5)
-            if not task.done() and await request.is_disconnected():
-                raise ClientDisconnect
-        return task.result()
-    finally:
-        served.running -= 1
-        task.cancel()
+# ----------------------------------------------------------------------------------------------------------- errors
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return JSONResponse(error.body(), error.status, {"retry-after": str(error.retry_s)} if error.retry_s else None)
+    return refusal_of(error).response()
 
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse(RefusedError(error.status_code, str(error.detail)).body(), error.status_code, error.headers)
+    answer = RefusedError(error.status_code, str(error.detail)).response()
+    answer.headers.update(error.headers or {})
+    return answer
 
 
-async def _defect(_: Request, error: Exception) -> Response:
-    del error  # the server's log has it
-    return JSONResponse(RefusedError(500, "Something went wrong here.").body(), 500)
+async def _gone(_: Request, error: Exception) -> Response:
+    del error  # the client left before it had sent its request
+    return Response(status_code=GONE)

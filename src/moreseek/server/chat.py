@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from moreseek.server import logprobs, tools
 from moreseek.server.answers import Job, Piece, finish_reason, identity, merged, usage
 from moreseek.server.errors import RefusedError
 from moreseek.server.jobs import calmly, jobs, room
+from moreseek.server.metrics import Meter
 from moreseek.server.reasoning import Splitter
 from moreseek.server.requests import ChatRequest
 from moreseek.server.tool_calls import CallPart, CallSplitter
@@ -108,7 +109,7 @@ class ChatAnswer:
         self._readers = [Reader(llm, thinking, calls) for _ in jobs]
 
     @classmethod
-    async def to(cls, asked: ChatRequest, name: str, llm: LLM) -> ChatAnswer:
+    async def to(cls, asked: ChatRequest, name: str, llm: LLM, meter: Callable[[], Meter]) -> ChatAnswer:
         """Checked, and not yet begun. Raises RefusedError."""
         if asked.chat_template is not None:
             raise RefusedError(400, "chat_template: the model's own is used, and no other.", param="chat_template")
@@ -125,7 +126,7 @@ class ChatAnswer:
             free, free, logprobs=(asked.top_logprobs or 0) if asked.logprobs else None, structured=structure,
             thinking_budget=asked.thinking_budget,
         )  # fmt: skip
-        found = await calmly(partial(jobs, llm, prompt, params))
+        found = await calmly(partial(jobs, llm, prompt, params, meter))
         thinking = await calmly(lambda: opens_thinking(llm.tokenizer, **asked.switch))
         return cls(llm, name, found, asked, thinking)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from moreseek.engine.llm import LLM
 from moreseek.server import logprobs
 from moreseek.server.answers import Job, finish_reason, identity, merged, usage
 from moreseek.server.jobs import calmly, jobs, room
+from moreseek.server.metrics import Meter
 from moreseek.server.requests import DEFAULT_COMPLETION_TOKENS, CompletionRequest
 
 
@@ -24,7 +25,7 @@ class TextAnswer:
         self._offsets: dict[int, int] = {}  # by choice: characters of the tokens that were told of
 
     @classmethod
-    async def to(cls, asked: CompletionRequest, name: str, llm: LLM) -> TextAnswer:
+    async def to(cls, asked: CompletionRequest, name: str, llm: LLM, meter: Callable[[], Meter]) -> TextAnswer:
         """Checked, and not yet begun. Raises RefusedError."""
         found: list[Job] = []
         for given in asked.prompts():
@@ -33,7 +34,7 @@ class TextAnswer:
             params = asked.settings(
                 room(llm, ids), DEFAULT_COMPLETION_TOKENS, logprobs=asked.logprobs, prompt_logprobs=scored
             )
-            found += await calmly(partial(jobs, llm, ids, params, len(found)))
+            found += await calmly(partial(jobs, llm, ids, params, meter, len(found)))
         return cls(llm, name, found, asked)
 
     async def whole(self) -> dict[str, Any]:

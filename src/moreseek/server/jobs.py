@@ -12,6 +12,7 @@ from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError
 from moreseek.server.answers import Job
 from moreseek.server.errors import RefusedError
+from moreseek.server.metrics import Meter
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ async def calmly(work: Callable[[], T]) -> T:
 
 def room(llm: LLM, prompt: list[int]) -> int:
     """Tokens that the prompt leaves free. Raises RefusedError for an empty prompt and one past the context."""
-    context = llm.model.config.max_position_embeddings
+    context = llm.engine.context
     if not prompt:
         raise RefusedError(400, "The prompt is empty: there is nothing to continue.", "invalid_value", "prompt")
     if len(prompt) >= context:
@@ -37,6 +38,9 @@ def room(llm: LLM, prompt: list[int]) -> int:
     return context - len(prompt)
 
 
-def jobs(llm: LLM, prompt: list[int], params: SamplingParams, first: int = 0) -> list[Job]:
+def jobs(llm: LLM, prompt: list[int], params: SamplingParams, meter: Callable[[], Meter], first: int = 0) -> list[Job]:
     """One a completion. Checks the request and compiles its structure, so not for the event loop."""
-    return [Job(first + number, llm.engine.request(prompt, params, params.seed + number)) for number in range(params.n)]
+    return [
+        Job(first + number, llm.engine.request(prompt, params, params.seed + number), meter())
+        for number in range(params.n)
+    ]

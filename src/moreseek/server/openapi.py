@@ -42,6 +42,7 @@ GETS = [
     ("/tokenizer_info", "The tokenizer's end tokens and chat template"),
     ("/health", "Whether the engines answer"),
     ("/openapi.json", "This document"),
+    ("/metrics", "For Prometheus"),
 ]
 REFUSALS = {
     "400": "Something in the request is wrong; param names it", "401": "The key is missing or wrong",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from moreseek.engine.llm import LLM
 from moreseek.server.chat import ChatAnswer, Delta
 from moreseek.server.errors import RefusedError
+from moreseek.server.metrics import Meter
 from moreseek.server.requests import ChatMessage
 from moreseek.server.response_requests import Item, ResponseRequest, turns_of
 
@@ -74,11 +75,13 @@ class ResponseAnswer:
         self._number = 0
 
     @classmethod
-    async def to(cls, asked: ResponseRequest, name: str, llm: LLM, kept: KeptResponses) -> ResponseAnswer:
+    async def to(
+        cls, asked: ResponseRequest, name: str, llm: LLM, kept: KeptResponses, meter: Callable[[], Meter]
+    ) -> ResponseAnswer:
         """Checked, and not yet begun. Raises RefusedError."""
         earlier = kept.find(asked.previous_response_id).turns if asked.previous_response_id else []
         turns = [*earlier, *asked.messages()]
-        return cls(await ChatAnswer.to(asked.chat(turns), name, llm), asked, turns, kept)
+        return cls(await ChatAnswer.to(asked.chat(turns), name, llm, meter), asked, turns, kept)
 
     async def whole(self) -> dict[str, Any]:
         """The response at its end."""

@@ -5,8 +5,9 @@ import json
 
 import httpx
 import pytest
+from tests.unit.server.serving import served
 
-from moreseek.server.app import Served, build_app
+from moreseek.server.app import build_app
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def client_of():
     """client_of(llm)(method, path, …): the answer."""
 
     def make(llm):
-        transport = httpx.ASGITransport(build_app(Served({"tiny": llm})), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(build_app(served(llm)), raise_app_exceptions=False)
 
         def send(method, path, **more):
             async def go():

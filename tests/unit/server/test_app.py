@@ -6,17 +6,14 @@ import json
 import httpx
 import pytest
 from tests.unit.server.conftest import events
+from tests.unit.server.serving import served
 
 from moreseek.engine.sampling import SamplingParams
 from moreseek.records import Message
-from moreseek.server.app import Served, build_app
+from moreseek.server.app import build_app
 from moreseek.text.chat import encode_chat
 
 HELLO = [{"role": "user", "content": "hello"}]
-
-
-def served(llm, **more):
-    return build_app(Served({"tiny": llm}, **more))
 
 
 def chat(client, **more):
@@ -25,7 +22,7 @@ def chat(client, **more):
 
 def test_models_health_and_page(client):
     assert [model["id"] for model in client("GET", "/v1/models").json()["data"]] == ["tiny"]
-    assert client("GET", "/health").json() == {"status": "ok"}
+    assert client("GET", "/health").json() == {"status": "ok", "models": {"ready": 1}}
     page = client("GET", "/")
     assert "static/chat.js" in page.text
     assert "script-src 'self'" in page.headers["content-security-policy"]
@@ -142,12 +139,12 @@ def test_a_body_without_end_is_refused(client):
 
 
 def test_a_key_guards_all_but_health_and_the_page(llm):
-    app = served(llm, api_key="secret")
+    app = build_app(served(llm, keys=("secret", "other")))
 
     async def go():
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            right, wrong = ({"authorization": f"Bearer {key}"} for key in ("secret", "secre"))
+            right, wrong = ({"authorization": f"Bearer {key}"} for key in ("other", "secre"))
             return [
                 (await http.get(path, headers=headers)).status_code
                 for path, headers in [("/v1/models", {}), ("/v1/models", wrong), ("/v1/models", right), ("/health", {})]
@@ -157,22 +154,27 @@ def test_a_key_guards_all_but_health_and_the_page(llm):
 
 
 def test_a_full_queue_says_when_to_come_back(llm):
-    state = Served({"tiny": llm}, queue=1)
-    state.running = 1
+    state = served(llm, running=1, queue=0)
 
     async def go():
+        busy = state.models.first.queue.join(0, 1)
         transport = httpx.ASGITransport(build_app(state))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             body = {"model": "tiny", "messages": HELLO}
-            return [await http.post("/v1/chat/completions", json=body | more) for more in ({}, {"stream": True})]
+            answers = [await http.post("/v1/chat/completions", json=body | more) for more in ({}, {"stream": True})]
+            busy.leave()
+            return answers, await http.post("/v1/chat/completions", json=body | {"max_tokens": 1})
 
-    for answer in asyncio.run(go()):
+    refused, later = asyncio.run(go())
+    for answer in refused:
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+        assert answer.json()["error"]["type"] == "rate_limit_error"
+    assert later.status_code == 200
     assert not llm.engine.scheduler.busy
 
 
 def test_a_hundred_clients_get_what_one_gets(llm):
-    app = served(llm)
+    app = build_app(served(llm))
 
     def body(i):
         messages = [{"role": "user", "content": f"hello {i % 7}"}]

@@ -5,9 +5,10 @@ import json
 
 import pytest
 from tests.unit.server.conftest import events
+from tests.unit.server.serving import served
 
 from moreseek.engine.engine import Engine
-from moreseek.server.app import Served, build_app
+from moreseek.server.app import build_app
 
 BLOCK_BYTES = 2 * 2 * 16 * 16 * 4  # of the cache: keys and values, layers, tokens, width, fp32
 HELLO = [{"role": "user", "content": "hello"}]
@@ -131,7 +132,7 @@ def test_a_small_cache_makes_completions_wait_and_never_wrong(make_llm, client_o
 
 def test_a_slow_reader_holds_up_nobody(llm):
     """One client reads its first chunk and no more until another has had a whole answer."""
-    app = build_app(Served({"tiny": llm}))
+    app = build_app(served(llm))
 
     async def call(body, send):
         scope = {"type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode(), "query_string": b"",
