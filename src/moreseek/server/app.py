@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -17,8 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moreseek.engine.llm import LLM
@@ -36,6 +34,7 @@ from moreseek.server.answers import (
     usage,
 )
 from moreseek.server.errors import RefusedError
+from moreseek.server.page import page_routes
 from moreseek.server.requests import (
     DEFAULT_COMPLETION_TOKENS,
     ChatRequest,
@@ -47,7 +46,6 @@ from moreseek.server.requests import (
 from moreseek.text.chat import encode_chat, opens_thinking
 
 MOST_BODY = 8 << 20
-STATIC = Path(__file__).parent / "static"
 OPEN_PATHS = ("/health", "/")  # a key guards all others but static files
 T = TypeVar("T")
 
@@ -73,7 +71,7 @@ def build_app(served: Served) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/", _page),
+            *page_routes(),
             Route("/health", _health),
             Route("/v1/models", _models),
             Route("/v1/chat/completions", _chat, methods=["POST"]),
@@ -81,7 +79,6 @@ def build_app(served: Served) -> Starlette:
             Route("/tokenize", _tokenize, methods=["POST"]),
             Route("/detokenize", _detokenize, methods=["POST"]),
             Route("/tokenizer_info", _tokenizer_info),
-            Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(_Key, served=served)],
         exception_handlers={RefusedError: _refused, HTTPException: _http, Exception: _defect},
@@ -112,15 +109,6 @@ class _Key:
 
 
 # ----------------------------------------------------------------------------------------------------- plain routes
-
-
-async def _page(_: Request) -> Response:
-    headers = {
-        "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "x-content-type-options": "nosniff",
-    }
-    return Response((STATIC / "chat.html").read_text(encoding="utf-8"), headers=headers, media_type="text/html")
 
 
 async def _health(request: Request) -> Response:

@@ -1,0 +1,33 @@
+// Two additions to Markdown: formulas between $…$, $$…$$, \(…\), \[…\], and bold beside Chinese punctuation.
+const DISPLAY = /^(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])/;
+// "$5 and $10" is money: a formula does not begin or end with a space, nor is its end followed by a digit.
+const INLINE = /^(?:\$(?![\s$])((?:\\.|[^$\\\n])*?(?:\\.|[^$\\\s]))\$(?!\d)|\\\(([\s\S]+?)\\\))/;
+// Markdown's own rule leaves the asterisks of **答案：**42, since the sign before them is no letter.
+const STRONG = /^\*\*(?![\s*])((?:[^*`\\$]|\\.)+?)(?<!\s)\*\*(?!\*)/;
+
+const startOf = (signs) => (source) => {
+  const found = source.search(signs);
+  return found < 0 ? undefined : found;
+};
+
+const formula = (name, level, rule, signs, kind, escaped) => ({
+  name, level, start: startOf(signs),
+  tokenizer(source) {
+    const found = rule.exec(source);
+    return found ? { type: name, raw: found[0], text: (found[1] ?? found[2]).trim() } : undefined;
+  },
+  renderer: ({ text }) => `<span class="${kind}">${escaped(text)}</span>`,
+}); // prettier-ignore
+
+export const formulasAndBold = (escaped) => [
+  formula("displayBlock", "block", new RegExp(`${DISPLAY.source}[ \\t]*(?:\\n+|$)`), /\$\$|\\\[/, "maths display", escaped),
+  formula("display", "inline", DISPLAY, /\$\$|\\\[/, "maths display", escaped),
+  formula("inlineMaths", "inline", INLINE, /\$|\\\(/, "maths", escaped),
+  {
+    name: "boldBesideChinese", level: "inline", start: startOf(/\*\*/),
+    tokenizer(source) {
+      const found = STRONG.exec(source);
+      return found ? { type: "strong", raw: found[0], text: found[1], tokens: this.lexer.inlineTokens(found[1]) } : undefined;
+    },
+  },
+]; // prettier-ignore

@@ -1,0 +1,26 @@
+// What a person has chosen, kept in this browser. The API key is kept in this tab only.
+const NAME = "moreseek";
+const START = { language: null, theme: "system", model: null, second: null, compare: false, temperature: null, maxTokens: null, thinking: "model", system: "" };
+
+function read() {
+  try {
+    return { ...START, ...JSON.parse(localStorage.getItem(NAME)) };
+  } catch {
+    return { ...START };
+  }
+}
+
+export const chosen = read();
+chosen.language ??= navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
+
+export function choose(changes) {
+  Object.assign(chosen, changes);
+  try {
+    localStorage.setItem(NAME, JSON.stringify(chosen));
+  } catch {
+    // Where nothing may be kept, the choice holds until the page is closed.
+  }
+}
+
+export const key = () => sessionStorage.getItem("moreseek-key") ?? "";
+export const keepKey = (value) => sessionStorage.setItem("moreseek-key", value);
