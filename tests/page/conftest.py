@@ -40,7 +40,7 @@ def stub():
 
 @pytest.fixture
 def visit(chromium, stub):
-    """visit(language, dark, width, height, url): a page in a browser of its own. What it complains of fails the test."""
+    """visit(language, dark, width, height, url): a page in its own browser. What it complains of fails the test."""
     contexts, complaints = [], []
 
     def go(language="en", dark=False, width=900, height=800, url=None, **more):

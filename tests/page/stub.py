@@ -28,7 +28,7 @@ class Stub:
 
     def __init__(self):
         self.answers, self.asked, self.left = {}, [], threading.Event()
-        self.models, self.key, self.url = ["tiny", "large"], None, ""
+        self.models, self.key, self.url, self.pause_s = ["tiny", "large"], None, "", 0.0
 
     def app(self):
         routes = [Route("/v1/models", self._models), Route("/v1/chat/completions", self._chat, methods=["POST"])]
@@ -68,6 +68,7 @@ class Stub:
                     yield f"data: {json.dumps({'error': {'message': part['error']}})}\n\n"
                     return
                 else:
+                    await asyncio.sleep(self.pause_s)
                     count += 1
                     thought = isinstance(part, dict)
                     thoughts += thought

@@ -59,7 +59,7 @@ const listActs = {
     if (id === conversation.id) begin();
     else refreshList();
   },
-  imported: () => refreshList(),
+  imported: () => (running().length ? refreshList() : openConversation(conversation.id)),
 };
 
 const refreshList = () => side.drawList(conversation.id, listActs);
@@ -139,7 +139,11 @@ async function start(answers) {
   if (here !== conversation) return;
   get("send").hidden = running().length > 0;
   get("stop").hidden = running().length === 0;
-  const spoken = answers.map((message) => viewOf(message)?.element.querySelector(".text, .note")?.textContent ?? "");
+  const spoken = answers.map((message) => {
+    const view = viewOf(message);
+    view?.update();
+    return view?.spoken() ?? "";
+  });
   announce([say("finished"), ...spoken].join(" ").slice(0, 2000));
 }
 

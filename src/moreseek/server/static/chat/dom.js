@@ -13,6 +13,7 @@ export function el(tag, properties = {}, ...children) {
 }
 
 const SHAPES = {
+  seek: "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 1 0 0-13M15.5 15.5l5 5M10.5 7.5v6M7.5 10.5h6",
   menu: "M4 7h16M4 12h16M4 17h10",
   add: "M12 5v14M5 12h14",
   send: "M12 19V5M6 11l6-6 6 6",

@@ -6,10 +6,11 @@ import { copyButton, el } from "./dom.js";
 import { formulasAndBold } from "./maths.js";
 import { say } from "./words.js";
 
-const TAGS = "p br strong em del code pre blockquote ul ol li hr h1 h2 h3 h4 h5 h6 table thead tbody tr th td a span div input".split(" ");
+const TAGS = "p br strong em del code pre blockquote ul ol li hr h3 table thead tbody tr th td a span div input".split(" ");
 const SAFE = {
   ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ["href", "class", "start", "align", "type", "checked", "disabled"],
-  ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false, RETURN_DOM_FRAGMENT: true,
+  ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i, ADD_URI_SAFE_ATTR: ["start", "align", "type", "checked", "disabled"],
+  ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false, RETURN_DOM_FRAGMENT: true,
 }; // prettier-ignore
 const LONGEST_CODE = 50_000; // colouring more would hold the page up
 const LONGEST_MATHS = 5_000;
@@ -20,6 +21,10 @@ marked.use({
   extensions: formulasAndBold(escaped),
   renderer: {
     html: ({ text }) => escaped(text),
+    // One level under the model's name, whatever level a model begins with or leaps to; the class keeps the looks.
+    heading({ tokens, depth }) {
+      return `<h3 class="depth-${depth}">${this.parser.parseInline(tokens)}</h3>`;
+    },
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
     code: ({ text, lang }) => `<pre><code class="language-${escaped(/^[\w+#.-]{0,30}/.exec(lang ?? "")[0])}">${escaped(text)}</code></pre>`,
   },
@@ -61,13 +66,18 @@ async function formula(node) {
   if (source.length > LONGEST_MATHS) return;
   const katex = await formulas();
   const display = node.classList.contains("display");
-  katex.render(source, node, { displayMode: display, throwOnError: false, trust: false, strict: "ignore", maxSize: 20, maxExpand: 500 });
+  try {
+    katex.render(source, node, { displayMode: display, trust: false, strict: "ignore", maxSize: 20, maxExpand: 500 });
+  } catch {
+    node.textContent = source; // no formula that KaTeX knows
+  }
   if (display) node.tabIndex = 0;
 }
 
 function blockOf(tokens) {
   const block = el("div", {}, DOMPurify.sanitize(marked.parser(tokens), SAFE));
   for (const link of block.querySelectorAll("a")) {
+    if (!link.href) link.replaceWith(...link.childNodes); // what DOMPurify took away was no address of the web
     link.target = "_blank";
     link.rel = "noopener noreferrer";
   }

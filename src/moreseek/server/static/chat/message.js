@@ -2,7 +2,7 @@
 import { isRunning } from "./answering.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { LiveMarkdown } from "./markdown.js";
-import { number, say, seconds } from "./words.js";
+import { count, number, say, seconds } from "./words.js";
 
 // Versions of a message: ‹ 2/3 ›
 function versions(conversation, message, act) {
@@ -64,7 +64,7 @@ export class AnswerView {
     this.note = el("p", { className: "note" });
     this.facts = el("span", { className: "facts" });
     this.tools = el("div", { className: "tools" });
-    const name = el("h3", { className: "model" }, message.model);
+    const name = el("h2", { className: "model" }, message.model);
     this.element = el("article", { className: "turn answer", "aria-label": message.model }, name, this.fold, this.body.target, this.note, this.tools);
     this.update();
   }
@@ -79,12 +79,17 @@ export class AnswerView {
     if (this.state !== message.state) this.end();
   }
 
+  // What a screen reader is told when it is there.
+  spoken() {
+    return [this.body.target.innerText, this.note.innerText].join(" ").trim();
+  }
+
   summaryText() {
     const { message } = this;
     const thinking = isRunning(message) && !message.content;
     const length = message.thinkingTokens
-      ? say("tokens", { n: number(message.thinkingTokens) })
-      : say("characters", { n: number(message.thinking?.length ?? 0) });
+      ? count("tokens", message.thinkingTokens)
+      : count("characters", message.thinking?.length ?? 0);
     return [say(thinking ? "thinking" : "thought"), seconds(message.thinkingMs ?? message.ms ?? 0), length].join(" · ");
   }
 
@@ -105,7 +110,7 @@ export class AnswerView {
     this.tools.replaceChildren();
     if (live) return;
     const facts = [];
-    if (message.tokens) facts.push(say("tokens", { n: number(message.tokens) }));
+    if (message.tokens) facts.push(count("tokens", message.tokens));
     if (message.ms && message.state === "done") facts.push(seconds(message.ms));
     if (message.rate) facts.push(say("speed", { n: number(Math.round(message.rate * 10) / 10) }));
     this.facts.textContent = facts.join(" · ");

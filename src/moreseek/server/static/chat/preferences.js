@@ -1,6 +1,9 @@
 // What a person has chosen, kept in this browser. The API key is kept in this tab only.
 const NAME = "moreseek";
-const START = { language: null, theme: "system", model: null, second: null, compare: false, temperature: null, maxTokens: null, thinking: "model", system: "" };
+const START = {
+  language: null, theme: "system", model: null, second: null, compare: false,
+  temperature: null, maxTokens: null, thinking: "model", system: "",
+}; // prettier-ignore
 
 function read() {
   try {

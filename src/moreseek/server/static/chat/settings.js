@@ -30,5 +30,7 @@ export function listen(spoken) {
   get("thinking").addEventListener("change", ({ target }) => choose({ thinking: target.value }));
   get("system").addEventListener("input", ({ target }) => choose({ system: target.value }));
   get("theme").addEventListener("change", ({ target }) => [choose({ theme: target.value }), applyTheme()]);
-  get("language").addEventListener("change", ({ target }) => [choose({ language: target.value }), spoken()]);
+  const speakIn = (language) => [choose({ language }), spoken()];
+  get("language").addEventListener("change", ({ target }) => speakIn(target.value));
+  get("other-language").addEventListener("click", () => speakIn(chosen.language === "en" ? "zh" : "en"));
 }

@@ -1,7 +1,7 @@
 // The list of conversations: open, delete, export, import. Beside the conversation, or over it where the screen is narrow.
 import { announce, el, get, icon, iconButton } from "./dom.js";
 import * as store from "./store.js";
-import { say } from "./words.js";
+import { count, say } from "./words.js";
 
 const narrow = matchMedia("(max-width: 50rem)");
 const side = get("side");
@@ -26,7 +26,7 @@ export async function drawList(current, act) {
     const name = title || say("untitled");
     const open = el("button", { type: "button", className: "open", onclick: () => act.open(id) }, name);
     if (id === current) open.setAttribute("aria-current", "true");
-    const removing = iconButton("remove", say("removeOne", { title: name }), () => confirmRemoval(id, act));
+    const removing = iconButton("remove", say("removeThis", { title: name }), () => confirmRemoval(id, act));
     return el("li", {}, open, removing);
   });
   get("list").replaceChildren(...items);
@@ -72,7 +72,7 @@ export function listen(act, notify) {
     get("file").value = "";
     if (!file) return;
     try {
-      notify(say("imported", { n: await store.imported(await file.text()) }));
+      notify(count("imported", await store.imported(await file.text())));
       act.imported();
     } catch (error) {
       notify(say("importFailed", { why: error.message }));
