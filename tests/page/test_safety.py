@@ -65,6 +65,14 @@ def test_each_alone_is_harmless(guarded, stub, number):
     assert guarded.evaluate(NO_HARM) == []
 
 
+@pytest.mark.parametrize("sign", ["$", "\\(", "\\[", "**", "[", "`", "> ", "<", "| a ", "* ", "_", "$x$", "&#"])
+def test_a_page_of_openings_does_not_hold_the_page_up(visit, stub, sign):
+    stub.answers["q"] = [sign * (12_000 // len(sign)), "\n\nThe end."]
+    page = visit()
+    ask(page, "q")
+    assert page.locator(".text").inner_text().endswith("The end.")
+
+
 def test_questions_names_and_errors_are_text(visit, stub):
     stub.models = ["<img src=x onerror=pwned=1>"]
     page = visit()

@@ -101,7 +101,11 @@ def test_a_screen_reader_hears_the_end_and_not_every_token(visit, stub):
     assert page.get_attribute("#announcer", "aria-live") == "polite"
     page.evaluate("""(() => { window.heard = []; new MutationObserver(() => heard.push(announcer.textContent))
       .observe(announcer, { childList: true, characterData: true, subtree: true }); })()""")
-    ask(page, "q")
+    page.fill("#question", "q")
+    page.press("#question", "Tab")
+    page.keyboard.press("Enter")  # on the button, which gives way to another
+    done(page)
+    assert page.evaluate("document.activeElement.id") == "send"
     until(page, "heard.length >= 2")
     assert page.evaluate("heard.length") == 2
     assert page.evaluate("heard[0]") == "The answer is being written."
@@ -180,6 +184,19 @@ def test_an_answer_goes_on_while_another_conversation_is_looked_at(visit, stub):
     page.get_by_role("button", name="slow", exact=True).click()
     until(page, "document.querySelector('.text')?.innerText === 'begun and ended'")
     done(page)
+
+
+def test_two_tabs_see_the_same_conversation(visit, stub):
+    page = visit()
+    ask(page, "one")
+    other = page.context.new_page()
+    other.goto(page.url)
+    until(other, "document.querySelector('.text')?.innerText === 'An answer to one.'")
+    ask(page, "two")
+    until(other, "document.querySelectorAll('.text')[1]?.innerText === 'An answer to two.'")
+    page.get_by_role("button", name="Delete “one”").click()
+    page.locator("#removal button[value=remove]").click()
+    until(other, "!document.querySelector('.turn') && !document.querySelector('#list li')")
 
 
 def test_language_and_theme_are_chosen_and_kept(visit):

@@ -73,11 +73,18 @@ async function keep() {
   }
 }
 
+// One button where the other was, with the focus if that had it.
+function showBusy() {
+  const [gone, there] = running().length ? [get("send"), get("stop")] : [get("stop"), get("send")];
+  const focused = document.activeElement === gone;
+  there.hidden = false;
+  if (focused) there.focus();
+  gone.hidden = true;
+}
+
 function redraw() {
   draw(conversation, act);
-  const busy = running().length > 0;
-  get("send").hidden = busy;
-  get("stop").hidden = !busy;
+  showBusy();
   document.title = conversation.title ? `${conversation.title} · moreseek` : "moreseek";
 }
 
@@ -137,8 +144,7 @@ async function start(answers) {
   store.tellOthers(here.id);
   refreshList();
   if (here !== conversation) return;
-  get("send").hidden = running().length > 0;
-  get("stop").hidden = running().length === 0;
+  showBusy();
   const spoken = answers.map((message) => {
     const view = viewOf(message);
     view?.update();

@@ -33,17 +33,22 @@ export function draw(conversation, act) {
 
 export const viewOf = (message) => views.get(message.id);
 
-// At most one picture a frame, however fast tokens come.
+// At most one picture a frame, however fast tokens come; fewer where an answer is so long that one takes time.
+let pauseMs = 30;
+
 export function grow(message) {
-  if (!waiting.size) setTimeout(() => requestAnimationFrame(paint), 30);
+  if (!waiting.size) setTimeout(() => requestAnimationFrame(paint), pauseMs);
   waiting.add(message.id);
 }
 
 function paint() {
+  const began = performance.now();
   for (const id of waiting) views.get(id)?.update();
   waiting.clear();
-  if (following) toEnd();
+  pauseMs = Math.max(30, 3 * (performance.now() - began));
 }
+
+new ResizeObserver(() => following && toEnd()).observe(get("turns")); // also when a formula is drawn later
 
 // The clock of a model that thinks goes on between tokens.
 setInterval(() => {

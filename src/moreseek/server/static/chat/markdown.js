@@ -75,7 +75,7 @@ async function formula(node) {
 }
 
 function blockOf(tokens) {
-  const block = el("div", {}, DOMPurify.sanitize(marked.parser(tokens), SAFE));
+  const block = el("div", { dir: "auto" }, DOMPurify.sanitize(marked.parser(tokens), SAFE));
   for (const link of block.querySelectorAll("a")) {
     if (!link.href) link.replaceWith(...link.childNodes); // what DOMPurify took away was no address of the web
     link.target = "_blank";
@@ -104,6 +104,16 @@ export class LiveMarkdown {
   }
 
   update(text) {
+    try {
+      this.draw(text);
+    } catch {
+      // Quotes and lists nested deeper than the stack: shown as they were written.
+      this.sources = [];
+      this.target.replaceChildren(el("div", { className: "plain", dir: "auto" }, text));
+    }
+  }
+
+  draw(text) {
     const tokens = marked.lexer(text).filter((token) => token.type !== "space");
     let same = 0;
     while (same < tokens.length && this.sources[same] === tokens[same].raw) same += 1;

@@ -1,9 +1,10 @@
 // Two additions to Markdown: formulas between $…$, $$…$$, \(…\), \[…\], and bold beside Chinese punctuation.
-const DISPLAY = /^(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])/;
+// (Bounded, since a text of nothing but openings would be searched to its end at each.)
+const DISPLAY = /^(?:\$\$([\s\S]{1,3000}?)\$\$|\\\[([\s\S]{1,3000}?)\\\])/;
 // "$5 and $10" is money: a formula does not begin or end with a space, nor is its end followed by a digit.
-const INLINE = /^(?:\$(?![\s$])((?:\\.|[^$\\\n])*?(?:\\.|[^$\\\s]))\$(?!\d)|\\\(([\s\S]+?)\\\))/;
+const INLINE = /^(?:\$(?![\s$])((?:\\.|[^$\\\n]){0,1000}?(?:\\.|[^$\\\s]))\$(?!\d)|\\\(([\s\S]{1,1000}?)\\\))/;
 // Markdown's own rule leaves the asterisks of **答案：**42, since the sign before them is no letter.
-const STRONG = /^\*\*(?![\s*])((?:[^*`\\$]|\\.)+?)(?<!\s)\*\*(?!\*)/;
+const STRONG = /^\*\*(?![\s*])((?:[^*`\\$]|\\.){1,1000}?)(?<!\s)\*\*(?!\*)/;
 
 const startOf = (signs) => (source) => {
   const found = source.search(signs);

@@ -19,7 +19,7 @@ export class QuestionView {
   constructor(conversation, message, act) {
     this.message = message;
     this.act = act;
-    this.text = el("div", { className: "bubble" }, message.content);
+    this.text = el("div", { className: "bubble", dir: "auto" }, message.content);
     const copy = copyButton(say("copy"), say("copied"), () => message.content);
     const edit = iconButton("edit", say("edit"), () => this.edit(), { className: "icon edit" });
     this.tools = el("div", { className: "tools" }, versions(conversation, message, act), copy, edit);
@@ -53,13 +53,19 @@ export class QuestionView {
 export const composing = (event) => event.isComposing || event.keyCode === 229;
 export const sends = (event) => event.key === "Enter" && !event.shiftKey && !composing(event);
 
+const unfolded = new Set(); // ids of messages whose thinking is open, also when the page is drawn anew
+
 export class AnswerView {
   constructor(conversation, message, act, side = null) {
     Object.assign(this, { conversation, message, act, side, state: null });
     this.summary = el("span", {});
     this.thought = new LiveMarkdown(el("div", { className: "thought" }));
     this.fold = el("details", {}, el("summary", {}, icon("think"), this.summary, icon("after")), this.thought.target);
-    this.fold.addEventListener("toggle", () => this.update());
+    this.fold.open = unfolded.has(message.id);
+    this.fold.addEventListener("toggle", () => {
+      unfolded[this.fold.open ? "add" : "delete"](message.id);
+      this.update();
+    });
     this.body = new LiveMarkdown(el("div", { className: "text" }));
     this.note = el("p", { className: "note" });
     this.facts = el("span", { className: "facts" });

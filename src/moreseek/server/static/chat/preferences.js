@@ -25,5 +25,19 @@ export function choose(changes) {
   }
 }
 
-export const key = () => sessionStorage.getItem("moreseek-key") ?? "";
-export const keepKey = (value) => sessionStorage.setItem("moreseek-key", value);
+let keyHere = "";
+try {
+  keyHere = sessionStorage.getItem("moreseek-key") ?? "";
+} catch {
+  // no storage: the key is asked for at every visit
+}
+export const key = () => keyHere;
+
+export function keepKey(value) {
+  keyHere = value;
+  try {
+    sessionStorage.setItem("moreseek-key", value);
+  } catch {
+    // as above
+  }
+}
