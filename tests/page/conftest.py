@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def visit(chromium, stub):
             locale="zh-CN" if language == "zh" else "en-GB", color_scheme="dark" if dark else "light",
             viewport={"width": width, "height": height}, **more,
         )  # fmt: skip
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)  # a busy machine must not fail a test
         contexts.append(context)
         page = context.new_page()
         page.complaints = complaints
@@ -76,7 +77,8 @@ def pictures(tmp_path):
 
 def until(page, condition):
     """Wait for an expression to hold. (The page's policy forbids eval, with which playwright's own wait does it.)"""
-    for _ in range(500):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         if page.evaluate(condition):
             return
         page.wait_for_timeout(20)

@@ -217,7 +217,7 @@ def test_markdown_code_and_maths_are_drawn(visit, stub):
     stub.answers["q"] = [
         "**答案：**42, it costs $5 and $10, $e^{i\\pi}=-1$ and \\(x^2\\).\n\n\\[\n\\frac{1}{2}\n\\]\n\n"
         "```python\ndef f():\n    return '<b>'\n```\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n3. three\n\n"
-        "- [x] done\n\n<b>as text</b>\n\n# Title"
+        "- [x] done\n\n<b>as text</b>\n\n$$ never closed\n\n# Title"
     ]
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     ask(page, "q")
@@ -225,6 +225,7 @@ def test_markdown_code_and_maths_are_drawn(visit, stub):
     assert page.locator(".text strong").inner_text() == "答案："
     assert "it costs $5 and $10" in page.locator(".text").inner_text()
     assert "<b>as text</b>" in page.locator(".text").inner_text()
+    assert "$$ never closed" in page.locator(".text").inner_text()
     assert page.locator(".katex-display").count() == 1
     until(page, "document.querySelector('.hljs-keyword')?.innerText === 'def'")
     assert page.locator("td").last.evaluate("node => getComputedStyle(node).textAlign").endswith("right")
