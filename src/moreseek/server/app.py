@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -12,8 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from moreseek.server.chat import ChatAnswer
 from moreseek.server.completions import TextAnswer
@@ -23,14 +21,13 @@ from moreseek.server.jobs import calmly
 from moreseek.server.metrics import CONTENT_TYPE
 from moreseek.server.models import Models
 from moreseek.server.openapi import document
+from moreseek.server.page import page_routes
 from moreseek.server.parsing import parse
 from moreseek.server.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from moreseek.server.response_requests import ResponseRequest
 from moreseek.server.responses import KeptResponses, ResponseAnswer
 from moreseek.server.service import Served, body_of, meter_of, model_of, stream, whole
 from moreseek.server.streams import GONE, refusal_of
-
-STATIC = Path(__file__).parent / "static"
 
 
 def build_app(served: Served) -> Starlette:
@@ -44,7 +41,7 @@ def build_app(served: Served) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/", _page),
+            *page_routes(),
             Route("/health", _health),
             Route("/openapi.json", _openapi),
             Route("/v1/models", _models),
@@ -56,7 +53,6 @@ def build_app(served: Served) -> Starlette:
             Route("/detokenize", _detokenize, methods=["POST"]),
             Route("/tokenizer_info", _tokenizer_info),
             Route("/metrics", _metrics),
-            Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(Gate, served=served)],
         exception_handlers={RefusedError: _refused, HTTPException: _http, ClientDisconnect: _gone, Exception: _refused},
@@ -68,15 +64,6 @@ def build_app(served: Served) -> Starlette:
 
 
 # ----------------------------------------------------------------------------------------------------- plain routes
-
-
-async def _page(_: Request) -> Response:
-    headers = {
-        "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "x-content-type-options": "nosniff",
-    }
-    return Response((STATIC / "chat.html").read_text(encoding="utf-8"), headers=headers, media_type="text/html")
 
 
 async def _health(request: Request) -> Response:

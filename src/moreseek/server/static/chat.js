@@ -1,119 +1,243 @@
-// A page to talk to the served models. Everything that a model writes is put in as text, never as HTML.
-const WORDS = {
-  en: { model: "Model", temperature: "Temperature", key: "API key", clear: "New chat", question: "Your message", send: "Send", stop: "Stop", thinking: "Thinking", tokens: "tokens", speed: "tokens/s", other: "中文", failed: "No answer", long: "cut at the limit" },
-  zh: { model: "模型", temperature: "温度", key: "API 密钥", clear: "新对话", question: "你的消息", send: "发送", stop: "停止", thinking: "思考过程", tokens: "个词元", speed: "词元/秒", other: "English", failed: "没有回答", long: "达到长度上限" },
+// The chat page: which conversation is on it, and what happens when somebody asks, stops, edits, compares.
+import { answer, interrupt, isRunning, stop } from "./chat/answering.js";
+import { models } from "./chat/api.js";
+import { announce, el, get } from "./chat/dom.js";
+import { draw, grow, toEnd, viewOf } from "./chat/log.js";
+import { composing, sends } from "./chat/message.js";
+import { choose, chosen, key, keepKey } from "./chat/preferences.js";
+import * as settings from "./chat/settings.js";
+import * as side from "./chat/side.js";
+import * as store from "./chat/store.js";
+import { Conversation } from "./chat/tree.js";
+import { say, speak } from "./chat/words.js";
+
+const opened = new Map(); // conversations with answers under way stay the same object when one comes back to them
+let conversation = new Conversation();
+
+const question = get("question");
+const running = () => [...conversation.messages.values()].filter(isRunning);
+
+function notify(text) {
+  get("notice").textContent = text;
+  get("notice").hidden = !text;
+}
+
+// --------------------------------------------------------------------------------------------------- conversations
+
+const act = {
+  show(message, focus) {
+    conversation.show(message);
+    redraw();
+    keep();
+    const again = viewOf(message)?.element;
+    again?.querySelector(focus === "choice" ? ".choice" : `.turn-${focus}:enabled, .versions button:enabled`)?.focus();
+  },
+  edit(message, text) {
+    const parent = conversation.parent(message);
+    ask(text, parent, message.pair ? conversation.pair(message)?.map(({ model }) => model) : null);
+  },
+  again(message) {
+    const asked = conversation.parent(message);
+    const next = conversation.add(asked, { role: "assistant", model: message.model, content: "" });
+    const place = asked.pair?.indexOf(message.id) ?? -1;
+    if (place >= 0) asked.pair[place] = next.id;
+    else next.model = get("model").value || message.model;
+    start([next]);
+  },
 };
-const $ = (id) => document.getElementById(id);
-let language = navigator.language.startsWith("zh") ? "zh" : "en";
-let messages = [];
-let running = null;
 
-function speak() {
-  document.documentElement.lang = language;
-  for (const node of document.querySelectorAll("[data-word]")) node.textContent = WORDS[language][node.dataset.word];
-  $("language").textContent = WORDS[language].other;
+const listActs = {
+  open: (id) => [openConversation(id), side.closeIfOver()],
+  async removed(id) {
+    const gone = id === conversation.id ? conversation : opened.get(id);
+    if (gone) {
+      gone.deleted = true;
+      [...gone.messages.values()].forEach(stop);
+    }
+    await store.remove(id);
+    store.tellOthers(id);
+    if (id === conversation.id) begin();
+    else refreshList();
+  },
+  imported: () => (running().length ? refreshList() : openConversation(conversation.id)),
+};
+
+const refreshList = () => side.drawList(conversation.id, listActs);
+
+async function keep() {
+  try {
+    await store.save(conversation);
+    refreshList();
+  } catch {
+    notify(say("notSaved"));
+  }
 }
 
-function headers() {
-  const found = { "content-type": "application/json" };
-  if ($("key").value) found.authorization = `Bearer ${$("key").value}`;
-  return found;
+// One button where the other was, with the focus if that had it.
+function showBusy() {
+  const [gone, there] = running().length ? [get("send"), get("stop")] : [get("stop"), get("send")];
+  const focused = document.activeElement === gone;
+  there.hidden = false;
+  if (focused) there.focus();
+  gone.hidden = true;
 }
+
+function redraw() {
+  draw(conversation, act);
+  showBusy();
+  document.title = conversation.title ? `${conversation.title} · moreseek` : "moreseek";
+}
+
+function put(next) {
+  conversation = next;
+  interrupt(conversation);
+  const address = conversation.messages.size ? `#${conversation.id}` : location.pathname;
+  history.replaceState(null, "", address);
+  redraw();
+  toEnd();
+  refreshList();
+}
+
+function begin() {
+  put(new Conversation());
+  question.focus();
+}
+
+async function openConversation(id) {
+  const live = opened.get(id);
+  const data = live ? null : await store.load(id);
+  if (live) put(live);
+  else put(data ? new Conversation(data) : new Conversation());
+}
+
+// ---------------------------------------------------------------------------------------------------------- answers
+
+function ask(text, parent, both = null) {
+  const first = get("model").value;
+  if (!first) return notify(say("noModels"));
+  const names = both ?? (chosen.compare ? [first, get("second").value || first] : [first]);
+  const asked = conversation.add(parent, { role: "user", content: text });
+  const answers = names.map((model) => conversation.add(asked, { role: "assistant", model, content: "" }));
+  if (answers.length === 2) {
+    asked.pair = answers.map(({ id }) => id);
+    conversation.show(answers[0]);
+  }
+  start(answers);
+}
+
+async function start(answers) {
+  const here = conversation;
+  opened.set(here.id, here);
+  history.replaceState(null, "", `#${here.id}`);
+  notify("");
+  const changed = (message) => (unkept) => {
+    if (unkept === true) notify(say("notSaved"));
+    if (here === conversation) grow(message);
+  };
+  const all = answers.map((message) => answer(here, message, changed(message)));
+  redraw();
+  toEnd();
+  announce(say("answering"));
+  refreshList();
+  await Promise.all(all);
+  if (![...here.messages.values()].some(isRunning)) opened.delete(here.id);
+  store.tellOthers(here.id);
+  refreshList();
+  if (here !== conversation) return;
+  showBusy();
+  const spoken = answers.map((message) => {
+    const view = viewOf(message);
+    view?.update();
+    return view?.spoken() ?? "";
+  });
+  announce([say("finished"), ...spoken].join(" ").slice(0, 2000));
+}
+
+function send() {
+  const text = question.value.trim();
+  if (!text || running().length) return;
+  question.value = "";
+  fit();
+  ask(text, conversation.path().at(-1) ?? null);
+}
+
+const stopAll = () => running().forEach(stop);
+
+// ------------------------------------------------------------------------------------------------------- the models
 
 async function loadModels() {
-  const answer = await fetch("v1/models", { headers: headers() });
-  $("key-row").hidden = answer.status !== 401 && !$("key").value;
-  if (!answer.ok) return;
-  const { data } = await answer.json();
-  $("model").replaceChildren(...data.map(({ id }) => new Option(id)));
-}
-
-function turn(kind) {
-  const node = document.createElement("div");
-  node.className = `turn ${kind}`;
-  $("log").append(node);
-  return node;
-}
-
-function answerView() {
-  const node = turn("assistant");
-  const fold = document.createElement("details");
-  const title = document.createElement("summary");
-  const thought = document.createElement("div");
-  const text = document.createElement("div");
-  fold.append(title, thought);
-  fold.hidden = true;
-  node.append(fold, text);
-  return {
-    think(more) { fold.hidden = false; thought.textContent += more; title.textContent = `${WORDS[language].thinking} (${thought.textContent.length})`; },
-    say(more) { text.textContent += more; },
-    fail(why) { text.className = "error"; text.textContent += `\n${WORDS[language].failed}: ${why}`; },
-    get thought() { return thought.textContent; },
-    get text() { return text.textContent; },
-  };
-}
-
-async function* events(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    held += value;
-    const parts = held.split("\n\n");
-    held = parts.pop();
-    for (const part of parts) if (part.startsWith("data: ") && part !== "data: [DONE]") yield JSON.parse(part.slice(6));
-  }
-}
-
-async function ask(question) {
-  messages.push({ role: "user", content: question });
-  turn("user").textContent = question;
-  const view = answerView();
-  running = new AbortController();
-  $("send").hidden = true; $("stop").hidden = false;
-  const started = performance.now();
-  let note = "";
   try {
-    const body = { model: $("model").value, messages, temperature: Number($("temperature").value), stream: true, stream_options: { include_usage: true } };
-    const answer = await fetch("v1/chat/completions", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: running.signal });
-    if (!answer.ok) throw new Error((await answer.json()).error.message);
-    for await (const chunk of events(answer)) {
-      if (chunk.error) throw new Error(chunk.error.message);
-      const choice = chunk.choices[0];
-      if (choice?.delta.reasoning_content) view.think(choice.delta.reasoning_content);
-      if (choice?.delta.content) view.say(choice.delta.content);
-      if (choice?.finish_reason === "length") note = ` · ${WORDS[language].long}`;
-      if (chunk.usage) {
-        const rate = Math.round(chunk.usage.completion_tokens / ((performance.now() - started) / 1000));
-        $("status").textContent = `${chunk.usage.completion_tokens} ${WORDS[language].tokens} · ${rate} ${WORDS[language].speed}${note}`;
-      }
-      $("log").scrollTop = $("log").scrollHeight;
+    const names = await models(key());
+    get("key-form").hidden = true;
+    for (const [id, wanted, fallback] of [["model", chosen.model, names[0]], ["second", chosen.second, names[1] ?? names[0]]]) {
+      get(id).replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+      get(id).value = names.includes(wanted) ? wanted : (fallback ?? "");
     }
+    notify(names.length ? "" : say("noModels"));
   } catch (error) {
-    if (error.name !== "AbortError") view.fail(error.message);
-  } finally {
-    if (view.text || view.thought) messages.push({ role: "assistant", content: view.text, reasoning_content: view.thought || null });
-    else messages.pop();
-    running = null;
-    $("send").hidden = false; $("stop").hidden = true;
-    $("question").focus();
+    get("key-form").hidden = error.status !== 401;
+    if (error.status === 401) get("key").focus();
+    else notify(error.status ? error.message : say("unreachable"));
   }
 }
 
-$("form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const question = $("question").value.trim();
-  if (!question || running) return;
-  $("question").value = "";
-  ask(question);
-});
-$("question").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); $("form").requestSubmit(); }
-});
-$("stop").addEventListener("click", () => running?.abort());
-$("clear").addEventListener("click", () => { running?.abort(); messages = []; $("log").replaceChildren(); $("status").textContent = ""; });
-$("language").addEventListener("click", () => { language = language === "en" ? "zh" : "en"; speak(); });
-$("key").addEventListener("change", loadModels);
+function showCompare() {
+  get("compare").setAttribute("aria-pressed", chosen.compare);
+  get("second").hidden = !chosen.compare;
+}
+
+// ----------------------------------------------------------------------------------------------------- the controls
+
+function fit() {
+  question.style.height = "auto";
+  question.style.height = `${question.scrollHeight}px`;
+}
+
+function listen() {
+  get("form").addEventListener("submit", (event) => [event.preventDefault(), send()]);
+  question.addEventListener("input", fit);
+  question.addEventListener("keydown", (event) => {
+    if (sends(event)) [event.preventDefault(), send()];
+    if (event.key !== "ArrowUp" || question.value || composing(event)) return;
+    const last = conversation.path().findLast(({ role }) => role === "user");
+    if (last) [event.preventDefault(), viewOf(last).edit()];
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !composing(event) && !document.querySelector("dialog[open]")) stopAll();
+  });
+  get("stop").addEventListener("click", () => [stopAll(), question.focus()]);
+  get("new-chat").addEventListener("click", () => [side.closeIfOver(), begin()]);
+  get("model").addEventListener("change", ({ target }) => choose({ model: target.value }));
+  get("second").addEventListener("change", ({ target }) => choose({ second: target.value }));
+  get("compare").addEventListener("click", () => [choose({ compare: !chosen.compare }), showCompare()]);
+  get("key-form").addEventListener("submit", (event) => [event.preventDefault(), keepKey(get("key").value.trim()), loadModels()]);
+  for (const example of document.querySelectorAll(".example")) {
+    example.addEventListener("click", () => [(question.value = example.textContent), fit(), question.focus()]);
+  }
+  addEventListener("moreseek-key", loadModels);
+  addEventListener("hashchange", () => openConversation(location.hash.slice(1)));
+  addEventListener("pagehide", () => running().length && store.save(conversation).catch(() => {}));
+  store.onOthers(async (id) => {
+    if (id === conversation.id && !running().length) await openConversation(id);
+    else refreshList();
+  });
+}
+
+function spoken() {
+  speak();
+  redraw();
+  refreshList();
+}
+
+settings.applyTheme();
 speak();
-loadModels();
+side.listen(listActs, notify);
+settings.listen(spoken);
+listen();
+showCompare();
+const loading = loadModels();
+const kept = await store.open();
+await openConversation(location.hash.slice(1));
+document.documentElement.dataset.ready = "";
+await loading;
+if (!kept) notify(say("notKept"));
