@@ -5,7 +5,8 @@ import json
 import pytest
 from tests.unit.arena.site.running import running, settings
 
-from moreseek.arena.live.settings import ArenaSettings, is_internal, load_arena
+from moreseek.arena.live.contestants import is_internal
+from moreseek.arena.live.settings import ArenaSettings, load_arena
 from moreseek.arena.store.tables import contestants, ends, pauses
 from moreseek.errors import InputError
 
