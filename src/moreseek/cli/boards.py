@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from moreseek.arena.agreement import agreement
 from moreseek.arena.judged import agreements
 from moreseek.arena.leaderboard import board_json
 from moreseek.arena.ratings import bradley_terry
@@ -208,12 +209,17 @@ def print_comparison(result: dict[str, Any]) -> None:
 
 
 def say_more(replay: Replay, judge: str | None) -> None:
-    """Below a judge's board how far others agree with it; below people's, which judges have boards."""
+    """Below a judge's board, how far others agree with it; below people's, how far they do, and who else judged."""
     if judge is not None:
         lines = [_agreement(found) for found in agreements(replay, judge)]
     else:
         said = ", ".join(f"{name} ({len(replay.judged(name)):,} judgements)" for name in replay.judges)
         lines = [f"Judges have boards of their own, --judge NAME: {said}."] if said else []
+        raters = agreement(replay.votes())
+        if raters.alpha is not None:
+            lines.append(
+                f"Raters: alpha {raters.alpha:.2f} over {raters.units:,} questions that several people judged."
+            )
     for line in lines:
         Console().print(escape(visible(line)), highlight=False)
 

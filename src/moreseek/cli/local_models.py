@@ -60,14 +60,12 @@ def _found(given: Sequence[Contestant]) -> tuple[tuple[Contestant, ...], dict[st
     contestants: list[Contestant] = []
     models: dict[str, Path] = {}
     for one in (unfolded for contestant in given for unfolded in _unfolded(contestant)):
-        if one.url or one.withdrawn:  # who is withdrawn answers nobody, and its files may be gone
-            contestants.append(one)
-            continue
-        path, label = _model_of(one)
-        model = f"{label} sha256:{_hash(path)[:12]}"
-        models[model] = path
-        family = one.family or (Path(one.run).resolve().name if one.run else "")
-        contestants.append(one.model_copy(update={"model": model, "family": family}))
+        update = {"family": one.family or Path(one.run).resolve().name} if one.run else {}
+        if not one.url and not one.withdrawn:  # who is withdrawn answers nobody, and its files may be gone
+            path, label = _model_of(one)
+            update["model"] = f"{label} sha256:{_hash(path)[:12]}"
+            models[update["model"]] = path
+        contestants.append(one.model_copy(update=update))
     names = [one.name for one in contestants]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"two contestants are called '{twice[0]}'.")

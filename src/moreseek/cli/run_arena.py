@@ -71,7 +71,8 @@ def _head(run: RunFolder, recipe: dict[str, Any], finished: list[StageFolder]) -
         "# docs/arena.md has every key. Paths are taken from this file's folder.\n\n[arena]\n"
         + _lines({
             "title": run.path.name, "database": "arena.sqlite", "categories": ["problems", "other"],
-            "suggestions": suggestions, "across_classes": 0.5, "max_prompt_characters": min(longest, 8000),
+            "suggestions": suggestions, "across_classes": 0.5, "overlap": 1.0,
+            "max_prompt_characters": min(longest, 8000),
         })
         + "\n[problems]\n" + _lines(source.model_dump(exclude_none=True))
     )  # fmt: skip

@@ -14,6 +14,7 @@ from moreseek.arena.live.contestants import Contestant
 from moreseek.arena.live.endpoint import Clients, ContestantError, Reply, ask
 from moreseek.arena.live.identity import leak
 from moreseek.arena.live.markup import to_html
+from moreseek.arena.live.overlap import given_before
 from moreseek.arena.live.pacing import in_step
 from moreseek.arena.live.settings import ArenaSettings
 from moreseek.arena.matchmaking import Candidate, Draw, draw
@@ -62,14 +63,17 @@ async def fight(
     """
     contestants = {one.name: one for one in settings.contestant}
     sides = contestants[battle.draw.left.name], contestants[battle.draw.right.name]
-    replies = Reply(sides[0].opens_thinking), Reply(sides[1].opens_thinking)
-    messages = [{"role": "user", "content": battle.prompt}]
-    tasks = [
-        asyncio.create_task(ask(clients, side, messages, settings.arena, reply))
-        for side, reply in zip(sides, replies, strict=True)
-    ]
+    tasks: list[asyncio.Task[None]] = []
     settled = False
     try:
+        known = await run_in_threadpool(given_before, database, battle.id, settings.arena.overlap)
+        replies = known or (Reply(sides[0].opens_thinking), Reply(sides[1].opens_thinking))
+        messages = [{"role": "user", "content": battle.prompt}]
+        tasks += [
+            asyncio.create_task(ask(clients, side, messages, settings.arena, reply))
+            for side, reply in zip(sides, replies, strict=True)
+            if not reply.ended
+        ]
         yield {"battle": battle.id}
         failed = None
         async for parts in in_step(replies, settings.arena.characters_per_s, battle.draw.across):
@@ -77,7 +81,7 @@ async def fight(
                 break
             yield {"a": parts[0], "b": parts[1]} if parts else {}
         else:
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
             failed = _failure(tasks)
         settled = True
         if failed:

@@ -101,7 +101,7 @@ class AskedJudge:
             reply if reply is not None else await self._ask(prompt, most.pop(0))
             for prompt, reply in zip(prompts, known, strict=True)
         ]
-        return agreed(verdict_of(first), _SWAPPED[verdict_of(second)])
+        return agreed(first, _SWAPPED[second])
 
     def _file(self, prompt: str) -> Path:
         """Where the reply is kept: named by the hash of everything that it depends on."""
@@ -110,15 +110,16 @@ class AskedJudge:
         name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
         return self._cache / name[:2] / f"{name}.json"
 
-    def _remembered(self, prompt: str) -> str | None:
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged file is as good as none
-            text = json.loads(self._file(prompt).read_text(encoding="utf-8"))["reply"]
-            if isinstance(text, str):
-                self.from_cache += 1
-                return text
+    def _remembered(self, prompt: str) -> int | None:
+        """The verdict in a kept reply. A damaged file is as good as none."""
+        with suppress(OSError, ValueError, KeyError, TypeError, UndecidedError):
+            verdict = verdict_of(json.loads(self._file(prompt).read_text(encoding="utf-8"))["reply"])
+            self.from_cache += 1
+            return verdict
         return None
 
-    async def _ask(self, prompt: str, most: Spent) -> str:
+    async def _ask(self, prompt: str, most: Spent) -> int:
+        """A verdict that was paid for; the reply is kept."""
         reply = Reply(self._judge.opens_thinking)
         try:
             await ask(self._clients, self._judge, [{"role": "user", "content": prompt}], self._house, reply)
@@ -127,10 +128,11 @@ class AskedJudge:
         if reply.tokens is not None and reply.prompt_tokens is not None:
             self.spent.tokens += reply.tokens + reply.prompt_tokens - most.tokens
             self.spent.usd += (self._judge.cost(reply.prompt_tokens, reply.tokens) or 0.0) - most.usd
+        verdict = verdict_of(reply.text)
         file = self._file(prompt)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {"model": self._judge.model, "reply": reply.text})
-        return reply.text
+        return verdict
 
     def _set_aside(self, prompts: list[str]) -> list[Spent]:
         """The most that each call can take, now spent. Raises BudgetSpentError where it is more than is left."""

@@ -28,6 +28,7 @@ class House(Settings):
     floor: float = Field(
         0.2, gt=0, le=1, description="share of battles drawn evenly, so that every pair keeps a chance"
     )
+    overlap: float = Field(0.0, ge=0, le=1, description="share of known questions with answers that others were shown")
     vote_window_s: float = Field(3600, gt=0, description="how long after the answers a vote counts")
     undo_s: float = Field(60, ge=0, description="how long a vote can be taken back")
     min_votes: int = Field(30, ge=1, description="votes before a contestant gets a rank")
