@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## make a tiny reasoning model here: 3 to 4 minutes of training on two cores; then its arena
 	@$(BIN)/moreseek run recipes/tiny-r1.toml $(ARGS)
-	@$(if $(findstring --stage,$(ARGS)),,$(BIN)/moreseek arena judge $(RUN))
+	@$(if $(findstring --stage,$(ARGS)),,$(BIN)/moreseek arena judge $(RUN) --count 60)
 
 test: setup  ## run the tests (minutes)
 	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)

@@ -32,7 +32,7 @@ def arena_of(folder: Path) -> Path:
     finished = [stage for stage in run.stages() if (stage.model / "config.json").is_file()]
     tables = [_stage_table(run, stage, recipe) for stage in finished if not _is_there(run, stage, written)]
     if not any(one.path == _SMOLLM2 for one in written) and _smollm2_is_installed():
-        tables.append(_table(name=_SMOLLM2_NAME, **{"class": "base"}, path=_SMOLLM2, temperature=0, max_tokens=48))
+        tables.append(_table(name=_SMOLLM2_NAME, **{"class": "base"}, path=_SMOLLM2, temperature=0, max_tokens=32))
     if len(written) + len(tables) < 2:
         raise InputError(f"{folder}: an arena needs two finished stages; `moreseek status {folder}` shows them.")
     if not tables:
