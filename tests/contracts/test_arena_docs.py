@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from moreseek.arena.live.settings import Contestant, House, load_arena
+from moreseek.arena.live.contestants import Contestant, Endpoint, LLMJudge
+from moreseek.arena.live.settings import House, load_arena
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,11 +16,12 @@ def wanted(settings):
     spec = importlib.util.spec_from_file_location("settings_docs", ROOT / "scripts" / "settings_docs.py")
     docs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(docs)
-    table = docs.table(settings, {key: field.description for key, field in settings.model_fields.items()})
+    own = {key: settings.model_fields[key].description for key in settings.__annotations__}
+    table = docs.table(settings, own)
     return table.replace("| `kind` |", "| `class` |")
 
 
-@pytest.mark.parametrize("settings", [House, Contestant])
+@pytest.mark.parametrize("settings", [House, Endpoint, Contestant, LLMJudge])
 def test_the_page_has_the_table_of_every_key(settings):
     table = wanted(settings)
     assert table in (ROOT / "docs" / "arena.md").read_text(encoding="utf-8"), f"docs/arena.md needs:\n{table}"

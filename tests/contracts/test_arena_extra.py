@@ -104,6 +104,25 @@ def test_serving_a_battle_and_its_vote_need_nothing_else(absent, tmp_path):
             process.communicate(timeout=20)
 
 
+def test_a_judge_needs_nothing_else_and_local_models_say_what_they_need(absent, tmp_path):
+    with endpoint() as server:
+        server.say.update(right=lambda prompt: prompt[0], wrong=lambda _: "no")
+        one = f'url = "{server.url}"\ninternal = true\nclass = "base"\n'
+        config, problems = tmp_path / "arena.toml", tmp_path / "problems.jsonl"
+        text = f'[[contestant]]\nname = "x"\nmodel = "right"\n{one}[[contestant]]\nname = "y"\nmodel = "wrong"\n{one}'
+        config.write_text(text, encoding="utf-8")
+        problems.write_text('{"prompt": "7?", "answer": "7"}\n{"prompt": "8?", "answer": "8"}\n', encoding="utf-8")
+        done = run(absent, "arena", "judge", config, "--problems", problems, "--json")
+        assert done.returncode == 0, done.stderr
+        assert [row["wins"] for row in json.loads(done.stdout)["board"]["rows"]] == [2, 0]
+        model = tmp_path / "model.gguf"
+        model.write_bytes(b"GGUF")
+        config.write_text(f'{text}[[contestant]]\nname = "z"\nclass = "base"\npath = "model.gguf"\n', encoding="utf-8")
+        done = run(absent, "arena", "judge", config, "--problems", problems)
+        assert done.returncode == 2
+        assert "pip install 'moreseek[model]'" in done.stderr
+
+
 def test_the_comparison_needs_nothing_else(absent, tmp_path):
     path = tmp_path / "votes.csv"
     path.write_text(VOTES, encoding="utf-8")

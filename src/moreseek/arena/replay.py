@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from moreseek.arena.votes import OUTCOMES, Codes, Labels, Votes
+from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 
 START = "0" * 64
 """What the first line of a ledger follows."""
-_KINDS = ("entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "forgotten")
+PANEL = "judges"
+"""Under this name stand the battles that were fought for judges; no session leads to it."""
+_KINDS = (
+    "entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "forgotten", "judge", "judgement",
+)  # fmt: skip
 
 
 def seal(previous: str, body: str) -> str:
@@ -35,7 +40,10 @@ class Replay:
         self.withdrawn: dict[str, str] = {}
         self.apart: dict[str, int] = {}  # why votes were not rated, and how many
         self.excluded: dict[str, dict[str, Any]] = {}  # by pseudonym: the test, its p, when
+        self.judges: dict[str, dict[str, Any]] = {}  # their settings
+        self.settings: dict[str, dict[str, Any]] = {}  # of every contestant, as it entered
         self._votes: dict[str, dict[str, Any]] = {}  # by battle, in order
+        self._judgements: dict[str, dict[str, dict[str, Any]]] = {}  # by judge, then by battle
         self._undone: set[str] = set()
         for entry in entries:
             self.take(entry)
@@ -48,6 +56,7 @@ class Replay:
                 raise ValueError(f"'{entry['name']}' enters twice")
             self.classes[entry["name"]] = entry["class"]
             self.families[entry["name"]] = entry["family"]
+            self.settings[entry["name"]] = entry["settings"]
         elif kind == "withdrawn":
             self.withdrawn[entry["name"]] = entry["reason"]
         elif kind == "vote":
@@ -58,20 +67,35 @@ class Replay:
             self._undone.add(entry["battle"])
         elif kind == "voter_excluded":
             self.excluded[entry["voter"]] = entry
+        elif kind == "judge":
+            self.judges[entry["name"]] = entry["settings"]
+            self._judgements[entry["name"]] = {}
+        elif kind == "judgement":
+            self._take_judgement(entry)
         elif kind not in _KINDS:
             raise ValueError(f"a line of kind {kind!r} is none of {', '.join(_KINDS)}")
 
     def _take_vote(self, entry: dict[str, Any]) -> None:
         if entry["battle"] in self._votes:
             raise ValueError(f"battle {entry['battle']} has two votes")
+        self._check(entry)
+        if entry["set_apart"]:
+            self.apart[entry["set_apart"]] = self.apart.get(entry["set_apart"], 0) + 1
+        self._votes[entry["battle"]] = entry
+
+    def _take_judgement(self, entry: dict[str, Any]) -> None:
+        judged = self._judgements[entry["judge"]]
+        if entry["battle"] in judged:
+            raise ValueError(f"judge '{entry['judge']}' judged battle {entry['battle']} twice")
+        self._check(entry)
+        judged[entry["battle"]] = entry
+
+    def _check(self, entry: dict[str, Any]) -> None:
         for side in ("left", "right"):
             if entry[side] not in self.classes:
                 raise ValueError(f"a vote on '{entry[side]}', who never entered")
         if entry["outcome"] not in OUTCOMES:
             raise ValueError(f"outcome {entry['outcome']!r} is none of {', '.join(OUTCOMES)}")
-        if entry["set_apart"]:
-            self.apart[entry["set_apart"]] = self.apart.get(entry["set_apart"], 0) + 1
-        self._votes[entry["battle"]] = entry
 
     @property
     def names(self) -> list[str]:
@@ -95,24 +119,34 @@ class Replay:
         """The votes that count on boards, in the order in which they were given."""
         return [vote for vote in self.standing() if self.is_rated(vote)]
 
-    def votes(self) -> Votes:
-        """The votes that count, with voter, prompt, category and language."""
-        rated = self.rated()
+    def judged(self, judge: str) -> dict[str, dict[str, Any]]:
+        """What a judge said, by battle. Raises InputError for a judge that there is not."""
+        if judge not in self._judgements:
+            raise InputError(f"no judge '{judge}'{did_you_mean(judge, list(self._judgements))}")
+        return self._judgements[judge]
+
+    def votes(self, judge: str = "") -> Votes:
+        """People's votes that count, with voter, prompt, category and language; or what a judge said, without voter."""
+        if judge:
+            return self._columns(list(self.judged(judge).values()), ("prompt", "category", "language"))
+        return self._columns(self.rated(), ("voter", "prompt", "category", "language"))
+
+    def _columns(self, entries: list[dict[str, Any]], labels: tuple[str, ...]) -> Votes:
         place = {name: i for i, name in enumerate(self.classes)}
         columns: dict[str, Labels] = {}
-        for label in ("voter", "prompt", "category", "language"):
+        for label in labels:
             codes = Codes()
-            found = codes.of([vote[label] for vote in rated], len(rated))
+            found = codes.of([entry[label] for entry in entries], len(entries))
             columns[label] = Labels(found, tuple(map(str, codes)))
         left, right, outcome = (
             np.array(list(column), np.int32)
             for column in (
-                (place[vote["left"]] for vote in rated),
-                (place[vote["right"]] for vote in rated),
-                (OUTCOMES.index(vote["outcome"]) for vote in rated),
+                (place[entry["left"]] for entry in entries),
+                (place[entry["right"]] for entry in entries),
+                (OUTCOMES.index(entry["outcome"]) for entry in entries),
             )
         )
-        time = np.array([vote["at"] for vote in rated], np.float64)
+        time = np.array([entry["at"] for entry in entries], np.float64)
         return Votes(tuple(self.classes), left, right, outcome, columns, time)
 
 

@@ -20,14 +20,17 @@ _FROM_COUNTS = "Intervals take votes as independent: above {:,} votes this board
 
 
 def board_of(
-    replay: Replay, board: str = "overall", category: str = "", min_votes: int = MIN_VOTES, most: int = CLUSTERED_VOTES
-) -> dict[str, Any]:
-    """A board as the leaderboard's JSON, from the votes of a ledger."""
-    votes = on_board(replay, board, category)
+    replay: Replay, board: str = "overall", category: str = "", min_votes: int = MIN_VOTES,
+    most: int = CLUSTERED_VOTES, judge: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """A board as the leaderboard's JSON, from people's votes in a ledger, or from what one judge said."""
+    votes, name = on_board(replay, board, category, judge), board_name(board, category, judge)
     if len(votes) > most:
-        return _from_cells(count_cells(votes), board, category, min_votes, most)
+        return _from_cells(count_cells(votes), name, min_votes, most)
     ratings = bradley_terry(votes, min_votes=min_votes)
-    return board_json(ratings, board_name(board, category), fewest_votes_to_flip(ratings))
+    found = board_json(ratings, name, fewest_votes_to_flip(ratings))
+    # A verifier sees no sides, and a language model both orders: what the fit took for a side would be chance.
+    return found | {"side_effect": None} if judge else found
 
 
 def board_from_counts(
@@ -36,22 +39,25 @@ def board_from_counts(
     """The same from counts (M, M, 4), whose cost does not grow with the votes."""
     met = np.flatnonzero(counts.any(axis=(0, 2)) | counts.any(axis=(1, 2)))
     cells = from_counts([names[i] for i in met], counts[np.ix_(met, met)])
-    return _from_cells(cells, board, category, min_votes, most)
+    return _from_cells(cells, board_name(board, category), min_votes, most)
 
 
-def _from_cells(cells: Cells, board: str, category: str, min_votes: int, most: int) -> dict[str, Any]:
+def _from_cells(cells: Cells, name: str, min_votes: int, most: int) -> dict[str, Any]:
     ratings = from_cells(cells, min_votes=min_votes)
     # The votes that would flip the top take many refits to find: too slow for a board after every one of so many votes.
-    found = board_json(ratings, board_name(board, category))
+    found = board_json(ratings, name)
     found["warnings"].append(_FROM_COUNTS.format(most))
     return found
 
 
-def on_board(replay: Replay, board: str, category: str) -> Votes:
-    """The votes of a board; contestants without any are left out. Raises InputError for a board that cannot be."""
+def on_board(replay: Replay, board: str, category: str, judge: str = "") -> Votes:
+    """The votes of a board, people's or a judge's; contestants without any are left out.
+
+    Raises InputError for a board, or a judge, that there is not.
+    """
     if board not in BOARDS:
         raise InputError(f"no board '{board}'{did_you_mean(board, BOARDS)}")
-    votes = replay.votes()
+    votes = replay.votes(judge)
     chosen = np.ones(len(votes), bool)
     if board in ("base", "reasoning"):
         inside = np.array([kind == board for kind in replay.classes.values()], bool)
@@ -68,6 +74,6 @@ def _labelled(votes: Votes, column: str, value: str) -> np.ndarray:
     return votes.labels[column].codes == (names.index(value) if value in names else -2)
 
 
-def board_name(board: str, category: str) -> str:
+def board_name(board: str, category: str, judge: str = "") -> str:
     """How a board is called in its JSON."""
-    return f"{board}, category {category}" if category else board
+    return board + (f", category {category}" if category else "") + (f", judge {judge}" if judge else "")

@@ -31,6 +31,9 @@ Category = Annotated[str | None, typer.Option(help="only votes of this category"
 Language = Annotated[str | None, typer.Option(help="only votes in this language")]
 Since = Annotated[str | None, typer.Option(help="only votes from this date on: 2026-05-01, or with a time")]
 Until = Annotated[str | None, typer.Option(help="only votes before this date")]
+JudgedBy = Annotated[
+    str | None, typer.Option("--judge", help="of a database or an export: what this judge said, not people's votes")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 
 
@@ -39,6 +42,8 @@ def leaderboard(
     votes: Votes = None,
     from_export: Annotated[Path | None, typer.Option(help="an exported ledger, checked seal by seal")] = None,
     board_: Annotated[str, typer.Option("--board", help="of a database: overall, base, reasoning, zh, en")] = "overall",
+    judge: JudgedBy = None,
+    trend: Annotated[bool, typer.Option("--trend", help="only checkpoints of runs, by their steps")] = False,
     format: Format = "auto",
     cluster: Cluster = "voter,prompt",
     style: Annotated[bool, typer.Option("--style", help="hold the answers' length and decoration equal")] = False,
@@ -56,7 +61,7 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Rate everybody in a file of votes: ratings with 95 % intervals, and ranks that can be shared."""
-    from moreseek.cli.boards import Selection, make_board, print_board, write_rows
+    from moreseek.cli.boards import Selection, make_board, print_board, say_more, write_rows
 
     if (votes is None) == (from_export is None):
         raise InputError("name a file of votes, an arena's database, or an export with --from-export.")
@@ -69,12 +74,16 @@ def leaderboard(
                  "--since": since, "--until": until, "--cap": cap}  # fmt: skip
         if wrong := [option for option, value in given.items() if value]:
             raise InputError(f"{', '.join(wrong)}: only for files of votes. An arena's boards: --board, --category.")
-        board = board_of(arena, board_, category or "", min_votes)
+        if trend:
+            _show_trends(arena, board_, category or "", judge or "", as_json)
+            return
+        board = board_of(arena, board_, category or "", min_votes, judge=judge or "")
     else:
         assert votes is not None
-        if board_ != "overall":
+        if board_ != "overall" or judge or trend:
             raise InputError(
-                "--board is for an arena's database or export; a file of votes has --category and --language."
+                "--board, --judge and --trend are for an arena's database or export; a file of votes has --category "
+                "and --language."
             )
         selection = Selection(format, category, language, since, until, cap)
         board = make_board(
@@ -91,6 +100,19 @@ def leaderboard(
         typer.echo(json.dumps(board, indent=1, ensure_ascii=False))
     else:
         print_board(board)
+        if arena is not None:
+            say_more(arena, judge)
+
+
+def _show_trends(arena: "Replay", board: str, category: str, judge: str, as_json: bool) -> None:
+    from moreseek.arena.trend import trends
+    from moreseek.cli.boards import print_trends
+
+    found = trends(arena, board, category, judge)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        print_trends(found)
 
 
 def _replay(votes: str | None, from_export: Path | None) -> "Replay | None":
@@ -106,7 +128,8 @@ def _replay(votes: str | None, from_export: Path | None) -> "Replay | None":
 def compare(
     a: Annotated[str, typer.Argument(help="the contestant that is there already", metavar="A")],
     b: Annotated[str, typer.Argument(help="the one that is to be better", metavar="B")],
-    votes: Annotated[Path, typer.Option(help="a file of votes", metavar="VOTES")],
+    votes: Annotated[str, typer.Option(help="a file of votes, or an arena's database", metavar="VOTES")],
+    judge: JudgedBy = None,
     format: Format = "auto",
     cluster: Cluster = "voter,prompt",
     direct: Annotated[bool, typer.Option("--direct", help="only battles between the two")] = False,
@@ -121,7 +144,16 @@ def compare(
     from moreseek.arena.compare import compare as compare_two
     from moreseek.cli.boards import Selection, clusters_named, print_comparison
 
-    chosen = Selection(format, category, language, since, until, cap).read(votes)
+    arena = _replay(votes, None)
+    selection = Selection(format, category, language, since, until, cap)
+    if arena is not None:
+        if format != "auto":
+            raise InputError("--format is for files of votes, and this is an arena's database.")
+        chosen = selection.of(arena.votes(judge or ""), "the arena's database")
+    elif judge is not None:
+        raise InputError("--judge is for an arena's database: a file of votes has no judges.")
+    else:
+        chosen = selection.read(Path(votes))
     result = compare_two(chosen, a, b, cluster=clusters_named(cluster), direct=direct)
     if as_json:
         typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
@@ -141,6 +173,24 @@ def serve(
     from moreseek.cli.arena_site import serve as serve_site
 
     serve_site(config, host, port)
+
+
+@app.command()
+def judge(
+    where: Annotated[Path, typer.Argument(help="an arena.toml, or a run: its stages then", metavar="ARENA")],
+    by: Annotated[str, typer.Option("--judge", help="verifier, or a [[judge]] of the arena.toml")] = "verifier",
+    problems: Annotated[
+        str | None, typer.Option(help="a .jsonl file, reasoning-gym:TASK, or package.module:function")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="most problems")] = 100,
+    seed: Annotated[int, typer.Option(help="of the problems")] = 0,
+    voted: Annotated[bool, typer.Option("--voted", help="judge the battles that people voted on as well")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a verifier or a language model judge battles on problems. Judges have boards of their own."""
+    from moreseek.cli.arena_judge import judge_arena
+
+    judge_arena(where, by, problems, count, seed, voted, as_json)
 
 
 @app.command()

@@ -16,19 +16,20 @@ def serve(config: Path, host: str, port: int) -> None:
     from moreseek.arena.live.settings import load_arena
     from moreseek.arena.web.app import build_app
     from moreseek.arena.web.arena import open_arena
+    from moreseek.cli.local_models import local_models
     from moreseek.cli.site import listen, run
 
-    settings = load_arena(config)
-    arena = open_arena(settings)
-    there = [one for one in settings.contestant if not one.withdrawn]
     try:
         sock = listen(host, port)
     except OSError as error:
-        arena.database.close()
         raise InputError(f"{host}:{port}: cannot listen there ({error.strerror}). Choose another --port.") from error
-    typer.echo(f"{settings.arena.title}: http://{host}:{sock.getsockname()[1]}/ ({len(there)} contestants)", err=True)
-    # The arena reads forwarding headers itself, and only from proxies that arena.toml names.
-    run(build_app(arena), sock)
+    with local_models(load_arena(config)) as settings:
+        arena = open_arena(settings)
+        there = [one for one in settings.contestant if not one.withdrawn]
+        address = f"http://{host}:{sock.getsockname()[1]}/"
+        typer.echo(f"{settings.arena.title}: {address} ({len(there)} contestants)", err=True)
+        # The arena reads forwarding headers itself, and only from proxies that arena.toml names.
+        run(build_app(arena), sock)
 
 
 def is_database(where: str) -> bool:

@@ -12,8 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from moreseek.arena.agreement import agreement
+from moreseek.arena.judged import agreements
 from moreseek.arena.leaderboard import board_json
 from moreseek.arena.ratings import bradley_terry
+from moreseek.arena.replay import Replay
 from moreseek.arena.robustness import cap_voters, fewest_votes_to_flip
 from moreseek.arena.style import FEATURES, style_controlled
 from moreseek.arena.style_columns import with_answers
@@ -40,8 +43,11 @@ class Selection:
     cap: int | None = None
 
     def read(self, path: Path, style: bool = False) -> Votes:
-        """The chosen votes; contestants without any of them are left out."""
-        votes = read_votes(path, self.format, style)
+        """The chosen votes of a file; contestants without any of them are left out."""
+        return self.of(read_votes(path, self.format, style), str(path))
+
+    def of(self, votes: Votes, where: str) -> Votes:
+        """The chosen ones of some votes."""
         for column, value in (("category", self.category), ("language", self.language)):
             if value is not None:
                 votes = votes.labelled(column, value)
@@ -50,7 +56,7 @@ class Selection:
         if self.cap is not None:
             votes = cap_voters(votes, self.cap)
         if len(votes) == 0:
-            raise InputError(f"{path}: no vote is left by the options --category, --language, --since and --until.")
+            raise InputError(f"{where}: no vote is left by the options --category, --language, --since and --until.")
         return votes.present()
 
     @property
@@ -200,6 +206,53 @@ def print_comparison(result: dict[str, Any]) -> None:
         console.print(escape(line), highlight=False)
     for warning in result["warnings"]:
         console.print(escape(visible(warning)), style="yellow", highlight=False)
+
+
+def say_more(replay: Replay, judge: str | None) -> None:
+    """Below a judge's board, how far others agree with it; below people's, how far they do, and who else judged."""
+    if judge is not None:
+        lines = [_agreement(found) for found in agreements(replay, judge)]
+    else:
+        said = ", ".join(f"{name} ({len(replay.judged(name)):,} judgements)" for name in replay.judges)
+        lines = [f"Judges have boards of their own, --judge NAME: {said}."] if said else []
+        raters = agreement(replay.votes())
+        if raters.alpha is not None:
+            lines.append(
+                f"Raters: alpha {raters.alpha:.2f} over {raters.units:,} questions that several people judged."
+            )
+    for line in lines:
+        Console().print(escape(visible(line)), highlight=False)
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    alpha = "" if found["alpha"] is None else f", alpha {found['alpha']:.2f}"
+    decided = found["decided"]
+    more = "" if decided["same"] is None else f"; of {decided['battles']:,} decided by both {_share(decided['same'])}"
+    return (
+        f"{found['judge']} and {found['with']} said the same of {_share(found['same'])} of {found['battles']:,} "
+        f"battles{alpha}{more}."
+    )
+
+
+def _share(same: dict[str, float]) -> str:
+    return f"{same['value']:.0%} ({same['ci_low']:.0%}–{same['ci_high']:.0%})"
+
+
+def print_trends(trends: list[dict[str, Any]]) -> None:
+    """A table for each stage, and its slope in a sentence."""
+    console = Console()
+    for trend in trends:
+        table = Table(title=escape(visible(f"{trend['run']}, stage {trend['stage']}")), title_justify="left")
+        for column in ("step", "rating", "95 % interval", "battles", "since the one before"):
+            table.add_column(column, justify="right")
+        for point in trend["points"]:
+            table.add_row(
+                f"{point['step']:,}", f"{point['rating']:.0f}", f"{point['ci_low']:.0f} to {point['ci_high']:.0f}",
+                f"{point['battles']:,.6g}", _points(point["change"]) if point["change"] else "",
+            )  # fmt: skip
+        console.print(table)
+        if trend["slope"]:
+            console.print(f"100 steps more: {_points(trend['slope'])}.", highlight=False)
 
 
 def _direct(direct: dict[str, Any], b: str, a: str) -> str:

@@ -37,7 +37,7 @@ def serve(
     named: dict[str, ServedModel] = {}
     for name, path in named_models(models).items():
         if path not in found:
-            found[path] = _served_model(name, path, running, queue, precision)
+            found[path] = served_model(name, path, running, queue, precision)
         named[name] = found[path]
     served = Served(Models(named, None if memory_gib is None else int(memory_gib * (1 << 30))), keys, drain_s)
     try:
@@ -108,7 +108,7 @@ def read_keys(given: list[str], file: Path | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _served_model(name: str, path: Path, running: int, queue: int, precision: Asked) -> ServedModel:
+def served_model(name: str, path: Path, running: int = 256, queue: int = 256, precision: Asked = "auto") -> ServedModel:
     """What is known of a model before it is loaded. Raises InputError where its files are damaged or hostile."""
     config = open_model(path).config
     with torch.device("meta"):

@@ -1,11 +1,17 @@
 """How a site of ours listens and is run: the server's and the arena's."""
 
 import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from moreseek.errors import FaultError
 
 
 class Drains(Protocol):
@@ -25,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
-        found.listen(2048)
+        found.listen(2048)  # only now is the port surely ours
     except OSError:
         found.close()
         raise
@@ -37,12 +43,32 @@ def run(app: ASGIApp, listening: socket.socket, service: Drains | None = None) -
 
     A ``service`` goes on answering after the first signal until it is ``done``; a second signal ends it sooner.
     """
-    config = uvicorn.Config(
+    server = uvicorn.Server(_config(app)) if service is None else _Draining(_config(app), service)
+    server.run(sockets=[listening])
+
+
+@contextmanager
+def background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
+    """Serve in a thread for as long as the block lasts. Raises FaultError where that does not begin."""
+    server = uvicorn.Server(_config(app))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="moreseek-site", daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise FaultError("the local server did not start; the lines above say why.")
+            time.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
         app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
         access_log=False,
     )  # fmt: skip
-    server = uvicorn.Server(config) if service is None else _Draining(config, service)
-    server.run(sockets=[listening])
 
 
 class _Draining(uvicorn.Server):

@@ -35,7 +35,8 @@ def build_app(served: Served) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        served.models.load(served.models.first)
+        if served.models.first.state == "unloaded":
+            served.models.load(served.models.first)
         yield
         await served.models.close()
 

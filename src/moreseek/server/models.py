@@ -109,6 +109,10 @@ class Models:
             told = "its files cannot be loaded" if model.state == "failed" else "its engine has crashed twice"
             raise RefusedError(503, f"{model.name} is not available: {told}.", "model_unavailable", "model", retry_s=60)
 
+    def load_now(self, model: ServedModel) -> None:
+        """Load it before anybody is served. Raises what opening it raises."""
+        model.llm, model.state, self.begun = model.open(), "ready", True
+
     def load(self, model: ServedModel) -> None:
         """Begin to load it; idle models make room. Raises RefusedError (503) when there is none."""
         self._load(model, self._room_for(model))

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from moreseek.arena.live.settings import Contestant, House
+from moreseek.arena.live.contestants import Endpoint
+from moreseek.arena.live.settings import House
 from moreseek.errors import MoreseekError
 from moreseek.text.chat import THINK_CLOSE, THINK_OPEN
 
@@ -82,7 +83,7 @@ class Clients:
         # A proxy for the world outside has no business in front of an endpoint inside.
         self._inside = httpx.AsyncClient(follow_redirects=False, limits=limits, trust_env=False)
 
-    def to(self, contestant: Contestant) -> httpx.AsyncClient:
+    def to(self, contestant: Endpoint) -> httpx.AsyncClient:
         """The client for a contestant."""
         return self._inside if contestant.internal else self._outside
 
@@ -93,8 +94,9 @@ class Clients:
 
 
 async def ask(
-    clients: Clients, contestant: Contestant, messages: list[dict[str, str]], house: House, reply: Reply
-) -> None:
+    clients: Clients, contestant: Endpoint, messages: list[dict[str, str]], house: House, reply: Reply,
+    may_be_empty: bool = False,
+) -> None:  # fmt: skip
     """Fill ``reply`` until the answer ends. Raises ContestantError; nothing of the endpoint's words gets further."""
     try:
         async with asyncio.timeout(house.answer_timeout_s):
@@ -106,12 +108,12 @@ async def ask(
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ContestantError(f"connection: {type(error).__name__}") from None
     reply.end()
-    if not reply.text.strip():
+    if not may_be_empty and not reply.text.strip():
         raise ContestantError("an empty answer")
 
 
 async def _ask(
-    client: httpx.AsyncClient, contestant: Contestant, messages: list[dict[str, str]], house: House, reply: Reply
+    client: httpx.AsyncClient, contestant: Endpoint, messages: list[dict[str, str]], house: House, reply: Reply
 ) -> None:
     headers = {"Authorization": f"Bearer {contestant.api_key}"} if contestant.api_key else {}
     timeout = httpx.Timeout(house.silence_s, connect=min(10.0, house.silence_s))
@@ -130,7 +132,7 @@ async def _ask(
             raise ContestantError("the stream broke off")
 
 
-def _body(contestant: Contestant, messages: list[dict[str, str]]) -> dict[str, Any]:
+def _body(contestant: Endpoint, messages: list[dict[str, str]]) -> dict[str, Any]:
     system = [{"role": "system", "content": contestant.system}] if contestant.system else []
     body: dict[str, Any] = {
         "model": contestant.model, "messages": [*system, *messages], "stream": True,

@@ -10,11 +10,13 @@ from typing import Any
 import anyio
 from starlette.concurrency import run_in_threadpool
 
+from moreseek.arena.live.contestants import Contestant
 from moreseek.arena.live.endpoint import Clients, ContestantError, Reply, ask
 from moreseek.arena.live.identity import leak
 from moreseek.arena.live.markup import to_html
+from moreseek.arena.live.overlap import given_before
 from moreseek.arena.live.pacing import in_step
-from moreseek.arena.live.settings import ArenaSettings, Contestant
+from moreseek.arena.live.settings import ArenaSettings
 from moreseek.arena.matchmaking import Candidate, Draw, draw
 from moreseek.arena.store import battles, counts, registry
 from moreseek.arena.store.database import Database
@@ -61,14 +63,17 @@ async def fight(
     """
     contestants = {one.name: one for one in settings.contestant}
     sides = contestants[battle.draw.left.name], contestants[battle.draw.right.name]
-    replies = Reply(sides[0].opens_thinking), Reply(sides[1].opens_thinking)
-    messages = [{"role": "user", "content": battle.prompt}]
-    tasks = [
-        asyncio.create_task(ask(clients, side, messages, settings.arena, reply))
-        for side, reply in zip(sides, replies, strict=True)
-    ]
+    tasks: list[asyncio.Task[None]] = []
     settled = False
     try:
+        known = await run_in_threadpool(given_before, database, battle.id, settings.arena.overlap)
+        replies = known or (Reply(sides[0].opens_thinking), Reply(sides[1].opens_thinking))
+        messages = [{"role": "user", "content": battle.prompt}]
+        tasks += [
+            asyncio.create_task(ask(clients, side, messages, settings.arena, reply))
+            for side, reply in zip(sides, replies, strict=True)
+            if not reply.ended
+        ]
         yield {"battle": battle.id}
         failed = None
         async for parts in in_step(replies, settings.arena.characters_per_s, battle.draw.across):
@@ -76,7 +81,7 @@ async def fight(
                 break
             yield {"a": parts[0], "b": parts[1]} if parts else {}
         else:
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
             failed = _failure(tasks)
         settled = True
         if failed:
@@ -118,19 +123,22 @@ def _write_down(
     database: Database, settings: ArenaSettings, battle: Fight, sides: tuple[Contestant, Contestant],
     replies: tuple[Reply, Reply],
 ) -> None:  # fmt: skip
-    names = [name for one in settings.contestant for name in (one.name, one.model, one.family) if name]
+    names = names_of(settings)
     left, right = (
-        battles.Answer(
-            reply.text, reply.whole_thinking, reply.tokens, reply.prompt_tokens, reply.first_s or 0.0, reply.total_s,
-            _cost(side, reply), reply.cut_short, leak(reply.text, names, battle.prompt),
-        )
-        for side, reply in zip(sides, replies, strict=True)
+        as_written(side, reply, names, battle.prompt) for side, reply in zip(sides, replies, strict=True)
     )  # fmt: skip
     with database.write() as connection:
         battles.finish(connection, battle.id, (left, right), time.time())
 
 
-def _cost(side: Contestant, reply: Reply) -> float | None:
-    if side.price_in is None or side.price_out is None or reply.tokens is None or reply.prompt_tokens is None:
-        return None
-    return (side.price_in * reply.prompt_tokens + side.price_out * reply.tokens) / 1e6
+def names_of(settings: ArenaSettings) -> list[str]:
+    """The names by which an answer could give a contestant away."""
+    return [name for one in settings.contestant for name in (one.name, one.model, one.family) if name]
+
+
+def as_written(side: Contestant, reply: Reply, names: list[str], prompt: str) -> battles.Answer:
+    """A whole reply as it is stored."""
+    return battles.Answer(
+        reply.text, reply.whole_thinking, reply.tokens, reply.prompt_tokens, reply.first_s or 0.0, reply.total_s,
+        side.cost(reply.prompt_tokens, reply.tokens), reply.cut_short, leak(reply.text, names, prompt),
+    )  # fmt: skip

@@ -1,74 +1,18 @@
 """arena.toml: who fights, and the rules of the house."""
 
 import ipaddress
-import os
-import re
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from moreseek.arena.live.contestants import NAME, Contestant, LLMJudge
 from moreseek.config import Settings, parse, read_toml
+from moreseek.data.problems import ProblemSource
 from moreseek.errors import InputError
 
-NAME = re.compile(r"[^\x00-\x1f\x7f<>\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]{1,80}")
-
-
-class Contestant(Settings):
-    """One model behind an OpenAI-compatible endpoint."""
-
-    name: str = Field(description="how boards call it; a name is never used again for something else")
-    url: str = Field(description="the endpoint up to and with /v1")
-    model: str = Field(description="what the endpoint calls it")
-    kind: Literal["base", "reasoning"] = Field(alias="class", description="battles are within a class by default")
-    family: str = Field("", description="shown in the registry and after the vote; default: the name")
-    api_key_env: str = Field("", description="the environment variable that holds the key")
-    internal: bool = Field(False, description="allow a URL that points at this machine or a private network")
-    quota: int | None = Field(None, ge=1, description="most votes; declared before the first one")
-    temperature: float | None = Field(None, ge=0, le=2, description="none given: the endpoint's own")
-    max_tokens: int | None = Field(None, ge=1, description="longest completion, thinking included")
-    system: str = Field("", description="system prompt; the registry publishes it")
-    opens_thinking: bool = Field(False, description="its template opens `<think>`, so that its text starts inside")
-    price_in: float | None = Field(None, ge=0, description="USD for a million prompt tokens")
-    price_out: float | None = Field(None, ge=0, description="USD for a million completion tokens")
-    withdrawn: str = Field("", description="the reason; the row stays, and no battle is drawn any more")
-
-    @field_validator("name")
-    @classmethod
-    def _named(cls, name: str) -> str:
-        if not NAME.fullmatch(name) or name != name.strip():
-            raise ValueError("a name has 1 to 80 visible characters, without < and >")
-        return name
-
-    @field_validator("url")
-    @classmethod
-    def _is_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an http:// or https:// URL is needed, such as https://host/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("the URL holds more than an address; a key belongs into api_key_env's variable")
-        return url.rstrip("/")
-
-    @model_validator(mode="after")
-    def _is_outside(self) -> "Contestant":
-        if not self.internal and is_internal(urlsplit(self.url).hostname or ""):
-            raise ValueError(
-                f"'{self.name}' points inside this machine or network; say internal = true if that is meant"
-            )
-        return self
-
-    @property
-    def api_key(self) -> str | None:
-        """The key, from the environment at every call, so that it is nowhere else."""
-        return os.environ.get(self.api_key_env) if self.api_key_env else None
-
-    @property
-    def shaping(self) -> dict[str, object]:
-        """What shapes its answers, for the registry."""
-        keys = ("temperature", "max_tokens", "system", "opens_thinking", "price_in", "price_out")
-        return {key: getattr(self, key) for key in keys}
+VERIFIER = "verifier"
+"""The judge that needs no table: each problem's own verifier."""
 
 
 class House(Settings):
@@ -84,6 +28,7 @@ class House(Settings):
     floor: float = Field(
         0.2, gt=0, le=1, description="share of battles drawn evenly, so that every pair keeps a chance"
     )
+    overlap: float = Field(0.0, ge=0, le=1, description="share of known questions with answers that others were shown")
     vote_window_s: float = Field(3600, gt=0, description="how long after the answers a vote counts")
     undo_s: float = Field(60, ge=0, description="how long a vote can be taken back")
     min_votes: int = Field(30, ge=1, description="votes before a contestant gets a rank")
@@ -120,6 +65,8 @@ class ArenaSettings(Settings):
 
     arena: House = House.model_validate({})
     contestant: tuple[Contestant, ...] = ()
+    judge: tuple[LLMJudge, ...] = ()
+    problems: ProblemSource | None = None
 
     @model_validator(mode="after")
     def _are_apart(self) -> "ArenaSettings":
@@ -127,6 +74,9 @@ class ArenaSettings(Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two contestants are called '{twice[0]}'")
+        judges = [one.name for one in self.judge]
+        if VERIFIER in judges or len(set(judges)) < len(judges):
+            raise ValueError(f"judges need names of their own, and '{VERIFIER}' is taken")
         return self
 
 
@@ -138,22 +88,22 @@ def load_arena(path: Path) -> ArenaSettings:
     for one in settings.contestant:
         if one.api_key_env and not one.api_key and not one.withdrawn:
             raise InputError(f"{path}: contestant '{one.name}': the variable {one.api_key_env} is not set.")
-    if "://" in settings.arena.database:
-        return settings
-    house = settings.arena.model_copy(update={"database": str(path.parent / settings.arena.database)})
-    return settings.model_copy(update={"arena": house})
+    return _beside(settings, path.parent)
 
 
-def is_internal(host: str) -> bool:
-    """Whether a host name or address stands for this machine or a private network."""
-    name = host.rstrip(".").casefold()
-    if (
-        name == "localhost"
-        or name.endswith((".localhost", ".local", ".internal"))
-        or ("." not in name and ":" not in name)
-    ):
-        return True
-    try:
-        return not ipaddress.ip_address(name).is_global
-    except ValueError:
-        return name.replace(".", "").isdigit()  # 127.1 and the like
+def _beside(settings: ArenaSettings, folder: Path) -> ArenaSettings:
+    """The same with every path taken from arena.toml's folder."""
+
+    def moved(table: Settings, *keys: str) -> Any:
+        given = {key: getattr(table, key) for key in keys if getattr(table, key)}
+        outside = {key: value for key, value in given.items() if "://" in value or value.startswith("package:")}
+        return table.model_copy(update={key: str(folder / value) for key, value in given.items() if key not in outside})
+
+    update: dict[str, Any] = {
+        "arena": moved(settings.arena, "database"),
+        "contestant": tuple(moved(one, "run", "path") for one in settings.contestant),
+        "judge": tuple(moved(one, "prompt") for one in settings.judge),
+    }
+    if settings.problems is not None:
+        update["problems"] = moved(settings.problems, "path")
+    return settings.model_copy(update=update)

@@ -55,6 +55,10 @@ class Database:
         message = f"{purpose}\0{value}".encode("utf-8", "surrogatepass")
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
 
+    def question_key(self, prompt: str) -> str:
+        """What is the same for the same question, whatever its blanks and capitals."""
+        return self.keyed("prompt", " ".join(prompt.split()).casefold())
+
     def scrub(self) -> None:
         """Overwrite what was deleted: SQLite leaves old texts in free pages. PostgreSQL's own vacuum does its part."""
         if self.engine.dialect.name == "sqlite":

@@ -8,12 +8,23 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from moreseek.arena.replay import Replay, checked_lines, read_export, seal, written
+from moreseek.arena.replay import PANEL, Replay, checked_lines, read_export, seal, written
 from moreseek.arena.store import ledger as chain
 from moreseek.arena.store.battles import ANSWERED
 from moreseek.arena.store.counts import add_to_counts, board_keys
 from moreseek.arena.store.database import Database
-from moreseek.arena.store.tables import answers, battles, contestants, ends, ledger, undos, voters, votes
+from moreseek.arena.store.tables import (
+    answers,
+    battles,
+    contestants,
+    ends,
+    judgements,
+    judges,
+    ledger,
+    undos,
+    voters,
+    votes,
+)
 from moreseek.arena.votes import A_WINS, B_WINS, OUTCOMES
 from moreseek.errors import InputError
 
@@ -108,6 +119,8 @@ class _Load:
         self._connection = connection
         self._contestants: dict[str, int] = {}
         self._voters: dict[str, int] = {}
+        self._judges: dict[str, int] = {}
+        self._battles: set[str] = set()
 
     def take(self, entry: dict[str, Any]) -> None:
         getattr(self, f"_{entry['kind']}")(entry)
@@ -136,8 +149,8 @@ class _Load:
             self._voters[pseudonym] = self._insert(voters, {"pseudonym": pseudonym, "created_at": now})
         return self._voters[pseudonym]
 
-    def _vote(self, entry: dict[str, Any]) -> None:
-        voter = self._voter(entry["voter"], entry["at"])
+    def _battle(self, entry: dict[str, Any], voter: int) -> None:
+        self._battles.add(entry["battle"])
         self._connection.execute(insert(battles), {
             "id": entry["battle"], "voter_id": voter, "at": entry["at"], "across": entry["across"],
             "left_id": self._contestants[entry["left"]], "right_id": self._contestants[entry["right"]],
@@ -145,10 +158,28 @@ class _Load:
             "prompt_key": entry["prompt"],
         })  # fmt: skip
         self._connection.execute(insert(ends), {"battle_id": entry["battle"], "at": entry["at"], "how": ANSWERED})
+
+    def _vote(self, entry: dict[str, Any]) -> None:
+        voter = self._voter(entry["voter"], entry["at"])
+        self._battle(entry, voter)
         self._insert(votes, {
             "battle_id": entry["battle"], "voter_id": voter, "at": entry["at"],
             "outcome": OUTCOMES.index(entry["outcome"]), "set_apart": entry["set_apart"],
         })  # fmt: skip
+
+    def _judge(self, entry: dict[str, Any]) -> None:
+        settings = json.dumps(entry["settings"], sort_keys=True)
+        row = {"name": entry["name"], "settings": settings, "entered_at": entry["at"]}
+        self._judges[entry["name"]] = self._insert(judges, row)
+
+    def _judgement(self, entry: dict[str, Any]) -> None:
+        if entry["battle"] not in self._battles:  # a battle of people has its vote before it is judged
+            self._battle(entry, self._voter(PANEL, entry["at"]))
+        row = {
+            "battle_id": entry["battle"], "judge_id": self._judges[entry["judge"]], "at": entry["at"],
+            "outcome": OUTCOMES.index(entry["outcome"]),
+        }  # fmt: skip
+        self._connection.execute(insert(judgements), row)
 
     def _undo(self, entry: dict[str, Any]) -> None:
         vote = self._connection.execute(select(votes.c.id).where(votes.c.battle_id == entry["battle"])).scalar_one()

@@ -75,6 +75,8 @@ def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
 def _refuse_another(row: Registered, entry: Entry) -> None:
     for key in ("kind", "model", "family"):
         before, after = getattr(row, key), getattr(entry, key)
+        if key == "model" and entry.withdrawn and not after:
+            continue  # its files may be gone
         if before != after:
             word = "class" if key == "kind" else key
             raise InputError(

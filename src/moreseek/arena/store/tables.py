@@ -1,4 +1,7 @@
-"""The tables. Battles, votes and the ledger only grow; `counts` is what boards are made of."""
+"""The tables. Battles, votes and the ledger only grow; `counts` is what boards are made of.
+
+What judges say is no vote: it stands in `judgements`, and is never counted.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -120,6 +123,22 @@ undos = Table(
     "undos", metadata,
     Column("vote_id", ForeignKey("votes.id"), primary_key=True),
     Column("at", Float, nullable=False),
+)  # fmt: skip
+
+judges = Table(
+    "judges", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("settings", Text, nullable=False),  # JSON of what shapes its judgements: model, prompt, …
+    Column("entered_at", Float, nullable=False),
+)  # fmt: skip
+
+judgements = Table(
+    "judgements", metadata,
+    Column("battle_id", ForeignKey("battles.id"), primary_key=True),
+    Column("judge_id", ForeignKey("judges.id"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),  # a place in votes.OUTCOMES
 )  # fmt: skip
 
 counts = Table(

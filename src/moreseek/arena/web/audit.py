@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from moreseek.arena.replay import PANEL
 from moreseek.arena.store import counts, ledger, registry
 from moreseek.arena.store.tables import battles, pauses, undos, voters, votes
 from moreseek.arena.web.arena import Arena
@@ -29,7 +30,8 @@ def _audit(arena: Arena) -> dict[str, Any]:
         known = registry.registered(connection)
         drawn: dict[int, int] = {}
         for side in (battles.c.left_id, battles.c.right_id):
-            for identity, n in connection.execute(select(side, func.count()).group_by(side)):
+            peoples = select(side, func.count()).join(voters).where(voters.c.pseudonym != PANEL).group_by(side)
+            for identity, n in connection.execute(peoples):
                 drawn[identity] = drawn.get(identity, 0) + n
         failures = dict(
             connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id)).all()

@@ -78,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
             yield say(content="<thi")
             yield say(content="nk>hidden thoughts</think>\n\n")
         text = "" if kind == "empty" else ANSWERS.get(kind, STORY)
+        if kind in self.server.say:
+            text = self.server.say[kind](body["messages"][-1]["content"])
         for start in range(0, len(text), 25):
             yield say(content=text[start : start + 25])
             if kind == "slow":
@@ -87,16 +89,21 @@ class _Handler(BaseHTTPRequestHandler):
         yield b"data: [DONE]\n\n"
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # judges ask many questions at once
+
+
 def _event(value):
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 @contextmanager
 def endpoint():
-    """The endpoint, running; ``url``, what it was ``asked``, and who ``left`` early."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    """The endpoint, running; ``url``, what it was ``asked``, who ``left`` early, and what further models ``say``."""
+    server = _Server(("127.0.0.1", 0), _Handler)
     server.asked, server.left, server.release = [], [], threading.Event()
+    server.say = {}
     server.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
     thread.start()

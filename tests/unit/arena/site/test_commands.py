@@ -13,11 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.unit.arena.site import test_store
 from tests.unit.arena.site.endpoints import endpoint as run_endpoint
 from tests.unit.arena.site.running import Browser
 
-from moreseek.arena.store import counts
+from moreseek.arena.store import counts, registry
 from moreseek.arena.store.database import open_database
+from moreseek.arena.store.registry import Entry
 from moreseek.arena.store.tables import votes
 from moreseek.cli import main
 
@@ -115,6 +117,22 @@ def test_mistakes_on_the_command_line_are_named(tmp_path, run):
     assert "no board 'overal'" in run("leaderboard", tmp_path / "empty.sqlite", "--board", "overal", code=2).err
     assert "--style" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).err
     assert json.loads(run("leaderboard", tmp_path / "empty.sqlite", "--json").out)["rows"] == []
+
+
+def test_two_are_compared_in_a_database_and_a_worse_one_is_an_exit_code(tmp_path, run):
+    where = str(tmp_path / "arena.sqlite")
+    database = open_database(where, create=True, with_secret=True)
+    with database.write() as connection:
+        registry.enter(connection, [Entry(name, "base", "f", name, None, {}) for name in "xyz"], test_store.NOW)
+    for i in range(60):
+        name = test_store.battle(database, f"voter {i}", (1, 2), f"question {i}")
+        test_store.cast(database, name, "model_a" if i % 12 else "model_b", f"voter {i}")
+    database.close()
+    result = json.loads(run("compare", "x", "y", "--votes", where, "--json", code=1).out)
+    assert (result["verdict"], result["direct"]["losses"]) == ("worse", 55)
+    assert "x is better than y" in run("compare", "y", "x", "--votes", where).out
+    assert "no vote is left" in run("compare", "y", "x", "--votes", where, "--since", "2030-01-01", code=2).err
+    assert "files of votes" in run("compare", "y", "x", "--votes", where, "--format", "llmfao", code=2).err
 
 
 def test_a_taken_port_is_named(config, run):

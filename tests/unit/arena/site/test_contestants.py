@@ -5,7 +5,8 @@ import json
 import pytest
 from tests.unit.arena.site.running import running, settings
 
-from moreseek.arena.live.settings import ArenaSettings, is_internal, load_arena
+from moreseek.arena.live.contestants import is_internal
+from moreseek.arena.live.settings import ArenaSettings, load_arena
 from moreseek.arena.store.tables import contestants, ends, pauses
 from moreseek.errors import InputError
 
@@ -125,7 +126,9 @@ def test_addresses_outside_are_fine():
     ("text", "said"),
     [
         ("[arena]\nvote_windw_s = 3\n", "Did you mean 'vote_window_s'"),
-        ("[[contestant]]\nname = 'x'\n", "key 'contestant.0.url' is missing"),
+        ("[[contestant]]\nname = 'x'\n", "key 'contestant.0.class' is missing"),
+        ("[[contestant]]\nname = 'x'\nclass = 'base'\n", "'x' needs one of url, run and path"),
+        ("[[judge]]\nname = 'verifier'\nurl='https://a.b/v1'\nmodel='m'\n", "'verifier' is taken"),
         ("[[contestant]]\nname='x'\nurl='ftp://a.b/v1'\nmodel='m'\nclass='base'\n", "http:// or https://"),
         ("[[contestant]]\nname='x'\nurl='https://u:p@a.b/v1'\nmodel='m'\nclass='base'\n", "api_key_env"),
         (

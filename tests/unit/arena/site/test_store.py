@@ -362,7 +362,7 @@ def test_a_password_is_never_shown():
 
 
 def test_a_replay_refuses_what_cannot_be():
-    entered = {"kind": "entered", "name": "x", "class": "base", "family": "f"}
+    entered = {"kind": "entered", "name": "x", "class": "base", "family": "f", "settings": {}}
     with pytest.raises(ValueError, match="enters twice"):
         Replay([entered, entered])
     with pytest.raises(ValueError, match="none of"):

@@ -1,0 +1,61 @@
+"""Several people judge the same two answers, and nobody twice."""
+
+import time
+from types import SimpleNamespace
+
+from tests.unit.arena.site.test_judges import PROBLEMS, fight, right
+
+from moreseek.arena.agreement import agreement
+from moreseek.arena.replay import Replay
+from moreseek.arena.store import ledger, voters
+
+
+def test_a_known_question_shows_another_voter_the_same_answers(arena, endpoint):
+    said = iter(range(100))
+    endpoint.say.update(counts=lambda _: f"answer {next(said)}", more=lambda _: f"more {next(said)}")
+    site = arena(("counts", "more"), overlap=1.0)
+    endpoint.asked.clear()
+    first, second = site.browser(), site.browser()
+    battle = first.battle("What is it?")
+    assert len(endpoint.asked) == 2
+    seen = [second.battle("what  IS it?") for _ in range(1)] + [site.browser().battle("What is it?") for _ in range(5)]
+    assert len(endpoint.asked) == 2
+    assert {frozenset(other.texts) for other in seen} == {frozenset(battle.texts)}
+    for browser, one in ((first, battle), (second, seen[0])):
+        left = one.texts[0].startswith("answer")
+        assert browser.vote(one.id, "model_a" if left else "model_b").json()["vote"]["set_apart"] is None
+    with site.arena.database.read() as connection:
+        replay = Replay(entry for _, entry, _ in ledger.lines(connection))
+    found = agreement(replay.votes())
+    assert (found.units, found.judgements) == (1, 2)
+    assert set(found.per_voter.values()) == {1.0}
+
+
+def test_nobody_is_shown_an_own_battle_again(arena, endpoint):
+    browser = arena(("ok", "second"), overlap=1.0).browser()
+    endpoint.asked.clear()
+    browser.battle("What is it?")
+    browser.battle("What is it?")
+    assert len(endpoint.asked) == 4
+
+
+def test_what_was_forgotten_is_not_shown_and_without_overlap_nothing_is(arena, endpoint):
+    site = arena(("ok", "second"), overlap=1.0)
+    endpoint.asked.clear()
+    battle = site.browser().battle("What is it?")
+    with site.arena.database.write() as connection:
+        voters.forget_battle(connection, battle.id, time.time())
+    site.browser().battle("What is it?")
+    assert len(endpoint.asked) == 4
+    site = arena(("ok", "second"))
+    site.browser().battle("What is it?")
+    assert len(endpoint.asked) == 6
+
+
+def test_people_see_what_the_judges_saw(arena, endpoint):
+    endpoint.say.update(right=right, wrong=lambda _: "7")
+    site = arena(("right", "wrong"), overlap=1.0)
+    fight(SimpleNamespace(database=site.arena.database, settings=site.arena.settings), PROBLEMS[:2])
+    endpoint.asked.clear()
+    assert set(site.browser().battle(PROBLEMS[0].prompt).texts) == {"20", "7"}
+    assert endpoint.asked == []
