@@ -223,7 +223,7 @@ async def _whole_text(llm: LLM, jobs: list[Job], base: dict[str, Any], asked: Co
         choices.append({
             "index": job.index, "text": (llm.tokenizer.decode(sequence.prompt) if asked.echo else "") + text,
             "finish_reason": finish_reason(sequence), "logprobs": logprobs,
-        })  # fmt: skip
+        } | ({"token_ids": sequence.output} if asked.return_token_ids else {}))  # fmt: skip
     return base | {"choices": choices, "usage": usage(jobs, 0)}
 
 

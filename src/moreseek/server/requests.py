@@ -141,6 +141,7 @@ class CompletionRequest(Sampling):
     prompt: str | list[str] | list[int] | list[list[int]]
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=20)
+    return_token_ids: bool = False
 
     def prompts(self) -> list[str | list[int]]:
         """One or several, as text or ids."""
