@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.remove(str(Path(__file__).parent))  # this file is not the package
-from vllm import LLM, SamplingParams  # noqa: E402
+from vllm import LLM, SamplingParams
 
 sys.path.append(str(Path(__file__).parent))
-from answering import answer  # noqa: E402
+from answering import answer
 
 _opened: list[LLM] = []
 
