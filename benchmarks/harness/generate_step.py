@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
 from moreseek.model.weights import load_model
@@ -19,6 +21,7 @@ from generation import lengths_of, parse_args, prompts_of, timed
 def main() -> None:
     args = parse_args(__doc__)
     keep_freed_memory()
+    torch.set_num_threads(args.threads)
     model = load_model(args.model)
     prompts, lengths = prompts_of(args, model.config.vocab_size), lengths_of(args)
     engine = Engine(model, args.batch)  # not frozen: every call packs the weights anew and knows no prefix of the last
