@@ -22,15 +22,15 @@ def peer_python(name: str) -> Path:
 
 
 class Peer:
-    """tests/peers/run_NAME.py, running in .peers/NAME."""
+    """tests/peers/run_NAME.py (or another script), running in .peers/NAME."""
 
-    def __init__(self, name: str, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, name: str, *, script: str | None = None, environment: dict[str, str] | None = None) -> None:
         self.name = name
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
-        command = [peer_python(name), Path(__file__).parent / f"run_{name}.py"]
+        command = [peer_python(name), Path(__file__).parent / (script or f"run_{name}.py")]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+            env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"} | (environment or {}),
         )  # fmt: skip
 
     def ask(self, call: str, **values: Any) -> Any:

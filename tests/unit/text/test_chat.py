@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moreseek.errors import InputError
@@ -20,8 +20,6 @@ TOKENIZER = train_tokenizer(["12+34=46;46-5=41 hello"] * 5, 280)
 USER, REPLY = Message(role="user", content="12+34-5="), Message(role="assistant", content="41")
 WORKED = Message(role="assistant", content="41", reasoning_content="12+34=46;46-5=41")
 
-JINJA = ChatTemplate(DEFAULT_TEMPLATE)  # here, since its process starts now
-
 contents = st.text(alphabet=st.characters(exclude_categories=["Cs"])) | st.sampled_from(
     [*SPECIAL_TOKENS, "a<|end|>b", "\ue0000\ue001", "{{ 7*7 }}", "  x \n"]
 )
@@ -33,9 +31,10 @@ chats = st.tuples(
 ).map(lambda parts: parts[0] + parts[1])
 
 
+@settings(deadline=None)  # the template's process may have to wait for a core
 @given(chats, st.booleans(), st.booleans())
 def test_the_fast_renderer_equals_the_jinja_template(messages, prompt, thinking):
-    jinja = JINJA.render(messages, add_generation_prompt=prompt, enable_thinking=thinking)
+    jinja = ChatTemplate(DEFAULT_TEMPLATE).render(messages, add_generation_prompt=prompt, enable_thinking=thinking)
     assert render_default(messages, add_generation_prompt=prompt, enable_thinking=thinking) == jinja
 
 
