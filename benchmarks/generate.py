@@ -4,7 +4,8 @@
                                   [--mixed] [--rounds 2] [--steps 2]                            (needs `make peers`)
 
 One process a peer, in turns with ours, the same number of threads: one, against vLLM two. The models with random
-weights are in fp32 but in vLLM, which runs all in bf16; SmolLM2-135M (`make smollm2`) is Q8_0 in llama.cpp.
+weights are in fp32 but in vLLM, which runs all in bf16; SmolLM2-135M (`make smollm2`) is Q8_0 in llama.cpp. Where the
+peer is not in fp32, ours takes the precision that it would serve the model in (engine/precision.py).
 ``--mixed`` adds 256 requests of 16 to 512 new tokens: ours lets a waiting request in where one has ended, transformers
 runs batches of 64 until their longest is done. The time is that of the whole call, reading the prompts included.
 
@@ -70,8 +71,11 @@ def measure(peer: Peer, model: str, work: str, rounds: int, steps: int) -> str:
     options = MIXED if work == "mixed" else ["--batch", work, "--steps", str(steps)]
     options = [*options, "--threads", str(peer.threads)]
     step, script = BENCHMARKS / "harness" / "generate_step.py", BENCHMARKS / "peers" / peer.script
-    ours = Side("moreseek", [sys.executable, str(step), "--model", str(folder_of(model)), *options], peer.threads)
     theirs = gguf_of(model, peer.gguf[model]) if model in peer.gguf else folder_of(model)
+    precision = peer.gguf.get(model, "bf16" if peer.name == "vllm" else "f32")
+    best = [] if precision == "f32" else ["--dtype", "auto"]  # each in its best precision
+    command = [sys.executable, str(step), "--model", str(folder_of(model)), *options, *best]
+    ours = Side("moreseek", command, peer.threads)
     other = Side(peer.name, [str(peer.python), str(script), "--model", str(theirs), *options], peer.threads)
     name = f"generate_{model}_{'mixed' if work == 'mixed' else f'b{work}'}_{peer.name}"
     ours_s, peer_s, clock = compare(ours, other, 1 if work == "mixed" else rounds)
@@ -82,7 +86,7 @@ def measure(peer: Peer, model: str, work: str, rounds: int, steps: int) -> str:
     return verdict(
         name, tokens / ours_s, tokens / peer_s, f"{peer.name} {other.runs[0]['version']}", peer_s / ours_s,
         peer.goals[model][work], unit="tokens/s", clock=clock, threads=peer.threads, equal_choices=equal, parted=parted,
-        precision=peer.gguf.get(model, "bf16" if peer.name == "vllm" else "f32"),
+        precision=ours.runs[0]["precision"], peer_precision=precision,
     )  # fmt: skip
 
 
