@@ -17,7 +17,7 @@ from moreseek.model.transformer import Transformer, build
 from moreseek.model.weights import load_model, save_model
 from moreseek.text.tokenizer import Tokenizer, train_tokenizer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CLEAR = 0.05  # between the two likeliest logits
 ROUNDING = 0.02  # of an expert's score, in bfloat16

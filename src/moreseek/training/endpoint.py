@@ -108,6 +108,7 @@ class EndpointSampler:
         headers = {"content-type": "application/json"}
         headers |= {"authorization": f"Bearer {self._key}"} if self._key else {}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        what = ""
         for again in range(_TRIES):
             if again:
                 time.sleep(_FIRST_WAIT_S * 2 ** (again - 1))
