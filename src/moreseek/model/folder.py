@@ -27,8 +27,11 @@ SHARD_BYTES = 5_000_000_000
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_MAX_HEADER = 100_000_000
+_MAX_HEADER = 16_000_000  # all 91,000 tensors of DeepSeek-V3 in one file would have 13 MB
+_MAX_INDEX = 32_000_000  # its own has 9 MB
 _MAX_DIMENSION = 1 << 48
+_MOST_NUMBERS = 10  # of a tensor's shape and span
+_LONGEST_TYPE = 16
 
 
 class FolderTensors(Mapping[str, Tensor]):
@@ -101,7 +104,7 @@ def write_tensors(folder: Path, names: Iterable[tuple[str, int]], tensors: Mappi
 
 
 def _shard_names(index: Path) -> list[str]:
-    weight_map = read_json_object(index).get("weight_map")
+    weight_map = read_json_object(index, _MAX_INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise InputError(f"{index}: weight_map must be a table of a file name for each tensor.")
     names = sorted(set(weight_map.values()))
@@ -138,10 +141,10 @@ def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         text = file.read(length)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(keys) != len(set(keys)):
+        table = dict(pairs)
+        if len(table) != len(pairs):
             raise InputError(f"{path}: its header names a tensor twice.")
-        return dict(pairs)
+        return table
 
     try:
         header = json.loads(text, object_pairs_hook=unique)
@@ -167,8 +170,10 @@ def _entry(path: Path, name: str, table: Any) -> tuple[str, tuple[int, ...], int
     fields = table if isinstance(table, dict) else {}
     dtype, shape, span = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     numbers = [*shape, *span] if isinstance(shape, list) and isinstance(span, list) and len(span) == 2 else [-1]
-    if not isinstance(dtype, str) or not all(type(n) is int and 0 <= n <= _MAX_DIMENSION for n in numbers):
+    named = isinstance(dtype, str) and len(dtype) <= _LONGEST_TYPE and len(numbers) <= _MOST_NUMBERS
+    if not named or not all(type(n) is int and 0 <= n <= _MAX_DIMENSION for n in numbers):
         raise InputError(_damaged(path, f"{name} has no proper dtype, shape and data_offsets"))
+    assert isinstance(dtype, str)
     assert isinstance(shape, list)
     assert isinstance(span, list)
     width = _BYTES.get(dtype)

@@ -26,6 +26,7 @@ from moreseek.training.checkpoint import require_whole, write_folder
 from moreseek.training.grpo import GRPO
 from moreseek.training.loop import Loop, Method
 from moreseek.training.pretrain import Pretrain
+from moreseek.training.sampler import open_sampler
 from moreseek.training.settings import GRPOSettings, PretrainSettings
 
 SPARE_TOKENS = 1.02  # packing leaves a little padding, so an exact token budget would start a second epoch
@@ -173,7 +174,8 @@ def _prepare_grpo(
     assert start is not None
     model, tokenizer = load_pair(start, device)
     problems = training_problems(recipe, stage)
-    return Prepared(model, tokenizer, GRPO(model, tokenizer, problems, stage, recipe.run.seed))
+    outside = stage.sampler and open_sampler(stage.sampler, tokenizer, folder.path / "sampler")
+    return Prepared(model, tokenizer, GRPO(model, tokenizer, problems, stage, recipe.run.seed, outside))
 
 
 def training_problems(recipe: Recipe, stage: GRPOSettings) -> list[Problem]:

@@ -46,7 +46,8 @@ class TextAnswer:
         for job, text in zip(self.jobs, texts, strict=True):
             sequence = job.request
             found = await run_in_threadpool(self._logprobs, job, sequence.output, sequence.top_logprobs)
-            choices.append(self._choice(job, self._echo(job) + text, finish_reason(sequence), found))
+            ids = {"token_ids": sequence.output} if self.asked.return_token_ids else {}
+            choices.append(self._choice(job, self._echo(job) + text, finish_reason(sequence), found) | ids)
         return self.base | {"choices": choices, "usage": usage(self.jobs, 0)}
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:

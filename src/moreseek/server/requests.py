@@ -178,6 +178,7 @@ class CompletionRequest(Sampling):
     prompt: Name | Some[Name] | Some[Id] | Some[list[Id]]
     echo: bool = False
     logprobs: Few | None = None
+    return_token_ids: bool = False
 
     def prompts(self) -> list[str | list[int]]:
         """One or several, as text or ids."""

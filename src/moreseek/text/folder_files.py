@@ -6,8 +6,11 @@ from typing import Any
 
 from moreseek.errors import InputError
 
-MAX_TEXT_BYTES = 200_000_000
-"""Of one file. The largest tokenizer.json are a tenth of it."""
+MAX_TEXT_BYTES = 64_000_000
+"""Of one file. The largest tokenizer.json of the field have half of it."""
+
+MAX_CONFIG_BYTES = 1_000_000
+"""Of a config.json. The largest of the field, with their lists of layers, have a twentieth of it."""
 
 
 def member(folder: Path, name: str) -> Path:
@@ -28,21 +31,26 @@ def member(folder: Path, name: str) -> Path:
     return path
 
 
-def read_text(path: Path) -> str:
-    """The text in a file. Raises InputError where it is too large or not UTF-8."""
+def check_size(path: Path, most: int = MAX_TEXT_BYTES) -> None:
+    """Raise InputError where a file has more than ``most`` bytes."""
     size = path.stat().st_size
-    if size > MAX_TEXT_BYTES:
-        raise InputError(f"{path}: {size} bytes, more than any such file has ({MAX_TEXT_BYTES}).")
+    if size > most:
+        raise InputError(f"{path}: {size} bytes, more than any such file has ({most}).")
+
+
+def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
+    """The text in a file. Raises InputError where it has more than ``most`` bytes or is not UTF-8."""
+    check_size(path, most)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}).") from error
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises InputError for anything else."""
+def read_json_object(path: Path, most: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+    """The JSON object in a file of at most so many bytes. Raises InputError for anything else."""
     try:
-        text = read_text(path)
+        text = read_text(path, most)
         table = json.loads(text)
         if "\\u" in text:  # half of a character, written as an escape, could not be written or shown again
             json.dumps(table, ensure_ascii=False).encode("utf-8")

@@ -20,6 +20,9 @@ MAX_ITEMS = 2_000_000
 MAX_ENTRIES = 65_536
 """Keys of one header, and tensors of one file. The largest models have some thousands."""
 
+MAX_HEADER = 1 << 28
+"""Bytes of one header. The largest vocabularies have a tenth of this."""
+
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?"}
@@ -155,10 +158,11 @@ def _read_entry(cursor: "_Cursor") -> tuple[str, tuple[int, ...], int, int]:
 
 
 class _Cursor:
-    """Reads forward through a file, never past its end, and never more than MAX_ITEMS array elements."""
+    """Reads forward through a file, never past its end, MAX_HEADER bytes, or MAX_ITEMS array elements."""
 
     def __init__(self, data: mmap.mmap, path: Path) -> None:
         self.data, self.path, self.size = data, path, len(data)
+        self.end = min(self.size, MAX_HEADER)
         self.at = 0
         self.items_left = MAX_ITEMS
 
@@ -178,17 +182,17 @@ class _Cursor:
 
     def strings(self, count: int) -> list[str]:
         """One loop with local names: a vocabulary has hundreds of thousands."""
-        data, size, at, unpack = self.data, self.size, self.at, _U64.unpack_from
+        data, end, at, unpack = self.data, self.end, self.at, _U64.unpack_from
         texts: list[str] = []
         try:
             for _ in range(count):
                 start = at + 8
                 at = start + unpack(data, at)[0]
-                if at > size:
-                    self.damaged(f"a text at byte {start} would end at byte {at}, and the file at {size}")
+                if at > end:
+                    self.damaged(f"a text at byte {start} would end at byte {at}, and its header by {end}")
                 texts.append(data[start:at].decode("utf-8"))
         except struct.error:
-            self.damaged(f"it ends at byte {size}, within its header")
+            self.damaged(f"it ends at byte {self.size}, within its header")
         except UnicodeDecodeError:
             self.damaged("a text of its header is not UTF-8")
         self.at = at
@@ -204,7 +208,7 @@ class _Cursor:
     def _skip(self, count: int) -> int:
         """Move on by ``count`` bytes; where they begin."""
         start = self.at
-        if start + count > self.size:
-            self.damaged(f"it ends at byte {self.size}, within its header")
+        if start + count > self.end:
+            self.damaged(f"it ends at byte {self.size}, within its header, or that has more than {MAX_HEADER}")
         self.at = start + count
         return start

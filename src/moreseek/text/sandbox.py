@@ -1,141 +1,31 @@
-"""A Jinja environment for chat templates of strangers: transformers' rules, with bounded time and memory.
+"""Renders chat templates of strangers; a process of its own that text/template.py starts and speaks with.
 
-Jinja's sandbox keeps a template away from Python, but not from the clock or from memory: a loop over ``range``
-or a string that doubles itself takes the machine down. So every turn of a loop or macro is counted (a step is
-compiled into its body), what makes long values is checked before it makes them, and all that is made is counted.
+Jinja's sandbox keeps a template away from Python, but not from the clock or from memory, and so many operators,
+methods and filters can grow a value that no check in front of each of them holds. So the operating system bounds it:
+this process may use so much memory, and one rendering so much processor time (a busy machine refuses nothing).
+
+Each line of the input is a JSON object with "source" and "variables" (null: only compile); each line of the output
+one with "text" or "error". Nothing of moreseek is imported, so that it starts soon.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+import resource
+import signal
+import sys
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
 
-from moreseek.text.allowance import current
-
-MAX_INTEGER_ARGUMENT = 10_000
-MAX_BITS = 10_000
-
-_LONG_WIDTH = re.compile(r"[0-9]{5}")
-_REFUSED_METHODS = ("encode", "expandtabs", "translate", "maketrans")  # they grow without bound; no chat needs them
-_GROW_BY_ARGUMENT = ("center", "indent", "slice", "batch", "wordwrap", "truncate", "urlize")
-
-
-class ChatSandbox(ImmutableSandboxedEnvironment):
-    """transformers' template environment, bounded. Call allowance.begin() before each rendering."""
-
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
-
-    def __init__(self) -> None:
-        extensions: list[Any] = [_GenerationTag, "jinja2.ext.loopcontrols"]
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions, finalize=_made)
-        self.globals["raise_exception"] = _raise_exception
-        self.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
-        self.globals["range"] = _bounded_range
-        del self.globals["lipsum"]
-        self.filters["tojson"] = _to_json
-        self.filters = {name: _checked(filter, name) for name, filter in self.filters.items()}
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        return _Bound().visit(super()._parse(source, name, filename))
-
-    def step(self, written: int) -> str:
-        """Compiled into every loop and macro, with the length of the plain text in its body."""
-        current().spend(1 + written)
-        return ""
-
-    def made(self, value: Any) -> Any:
-        """Compiled around every list, tuple and table that a template writes down."""
-        return _made(value)
-
-    def cut(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
-        """What ``value[start:stop:step]`` means."""
-        return _made(value[start:stop:step])
-
-    def concatenate(self, *values: Any) -> str:
-        """What ``~`` means."""
-        current().check(sum(map(current().weigh, values)))
-        return _made("".join(map(str, values)))
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Binary operators; those that make long values are checked first."""
-        if operator == "**" or (operator == "%" and isinstance(left, str)):
-            raise jinja2.TemplateError(f"'{operator}' is not allowed on these values")
-        allowance = current()
-        sizes = [allowance.weigh(value) if hasattr(value, "__len__") else 0 for value in (left, right)]
-        if operator == "+":
-            allowance.check(sum(sizes))
-        elif operator == "*":
-            factors = [value for value in (left, right) if isinstance(value, int)]
-            allowance.check(max(sizes) * max(factors, default=1))
-            if sum(value.bit_length() for value in factors) > MAX_BITS:
-                raise jinja2.TemplateError("an integer grew too large")
-        return _made(super().call_binop(context, operator, left, right))
-
-    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Calls; the methods of strings are checked first."""
-        # Jinja wraps str.format so that its fields are safe; the method itself is below.
-        text = getattr(getattr(function, "__wrapped__", function), "__self__", None)
-        if isinstance(text, str | bytes):
-            name = getattr(function, "__name__", "")
-            if name == "join" and args:
-                args = (list(args[0]), *args[1:])  # looking at a generator uses it up
-            _check_call(str(text), name, [*args, *kwargs.values()])
-        return _made(super().call(context, function, *args, **kwargs))
-
-
-class _Bound(NodeTransformer):
-    """Adds a step to loops and macros, and lets ``~`` go through ChatSandbox.concatenate."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  (Jinja's names)
-        return self._with_step(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
-        return self._with_step(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802
-        return self._with_step(node)
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _environment_call("concatenate", node.nodes, node.lineno)
-
-    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _environment_call("made", [node], node.lineno)
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _environment_call("made", [node], node.lineno)
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return _environment_call("made", [node], node.lineno) if node.ctx == "load" else node
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        if not isinstance(node.arg, nodes.Slice):
-            return node
-        ends = [end or nodes.Const(None) for end in (node.arg.start, node.arg.stop, node.arg.step)]
-        return _environment_call("cut", [node.node, *ends], node.lineno)
-
-    def _with_step(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
-        self.generic_visit(node)
-        written = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-        step = _environment_call("step", [nodes.Const(written)], node.lineno)
-        node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
-        return node
-
-
-def _environment_call(name: str, args: list[nodes.Expr], line: int) -> nodes.Call:
-    return nodes.Call(nodes.EnvironmentAttribute(name), args, [], None, None, lineno=line)
+MAX_RENDER_S = 0.8  # of processor time
+MAX_BYTES = 1 << 29  # of address space, 60 MB of which Python takes
+MAX_CHARACTERS = 8_000_000
+"""A rendered chat longer than this is an attack or a mistake: no context holds it."""
 
 
 class _GenerationTag(Extension):
@@ -156,71 +46,50 @@ def _to_json(
     sort_keys: bool = False,
 ) -> str:
     """Jinja's own filter escapes HTML; a model must read the characters themselves."""
-    _check_call("", "", [indent])
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _raise_exception(message: str) -> None:
+def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
-def _bounded_range(*bounds: int) -> range:
-    steps = range(*bounds)
-    if len(steps) > MAX_INTEGER_ARGUMENT:
-        raise jinja2.TemplateError(f"range() is limited to {MAX_INTEGER_ARGUMENT} steps")
-    return steps
+def environment() -> ImmutableSandboxedEnvironment:
+    """transformers' environment: its globals, filters and whitespace rules."""
+    extensions: list[Any] = [_GenerationTag, "jinja2.ext.loopcontrols"]
+    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    env.globals["raise_exception"] = _raise_exception
+    env.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
+    env.filters["tojson"] = _to_json
+    return env
 
 
-def _made(value: Any) -> Any:
-    """Count a value that the template made; it is handed through."""
-    current().spend(current().weigh(value))
-    return value
+def _answer(request: dict[str, Any], compile: Any) -> dict[str, str]:
+    try:
+        template = compile(request["source"])
+        text = "" if request["variables"] is None else template.render(**request["variables"])
+        if len(text) > MAX_CHARACTERS:
+            return {"error": f"it wrote more than {MAX_CHARACTERS} characters"}
+        return {"text": text}
+    except MemoryError:
+        return {"error": f"it took more than {MAX_BYTES >> 20} MB of memory"}
+    except Exception as error:  # a template is foreign code: whatever it raises is its refusal
+        return {"error": str(error)[:2_000] or type(error).__name__}
 
 
-def _checked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """A filter behind the checks of the string method that it is like. Its Jinja marks are kept."""
-    marked = bool(getattr(function, "jinja_pass_arg", None))  # it is handed the environment first
-
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        first = args[:1] if marked else ()
-        value, *others = args[len(first) :]
-        if name in ("join", "list", "sort", "unique", "groupby", "string", "pprint", "tojson", "batch", "slice"):
-            if isinstance(value, Iterator):
-                value = list(value)
-            current().check(current().weigh(value))
-        arguments = [*others, *kwargs.values()]
-        if name == "join":
-            value = list(value)
-            _check_call(str(others[0]) if others else "", name, [value])
-        elif isinstance(value, str | bytes | int | float) or name == "format":
-            _check_call(str(value), name, arguments)
-        return _made(function(*first, value, *others, **kwargs))
-
-    checked.__dict__.update(getattr(function, "__dict__", {}))
-    return checked
+def main(seconds: float) -> None:
+    """Answer until the input ends, each time within so many seconds of processor time."""
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    compile = lru_cache(maxsize=8)(environment().from_string)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends the process, whatever it is at
+        answer = json.dumps(_answer(request, compile))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.stdout.write(answer + "\n")
+        sys.stdout.flush()
 
 
-def _check_call(text: str, method: str, values: Iterable[Any]) -> None:
-    """Refuse a call of a string's method (or the like) whose result could be out of bounds."""
-    values, allowance = list(values), current()
-    weights = [allowance.weigh(value) for value in values]
-    if method in _REFUSED_METHODS:
-        raise jinja2.TemplateError(f"{method}() is not allowed")
-    if any(isinstance(value, int) and value > MAX_INTEGER_ARGUMENT for value in values):
-        raise jinja2.TemplateError(f"integers above {MAX_INTEGER_ARGUMENT} are not allowed here")
-    if method == "replace" and len(values) >= 2:
-        allowance.check(len(text) + text.count(str(values[0])) * len(str(values[1])))
-    elif method == "join" and values:
-        parts = list(values[0])
-        allowance.check(sum(len(str(part)) + len(text) for part in parts))
-    elif method in ("format", "format_map"):
-        if _LONG_WIDTH.search(text):
-            raise jinja2.TemplateError("a width of five digits is not allowed in a format")
-        allowance.check(len(text) + (text.count("%") + text.count("{")) * sum(weights))
-    elif method in _GROW_BY_ARGUMENT:
-        lengths = [value for value in values if isinstance(value, int)]
-        lines = text.count("\n") + 1 if method == "indent" else 1
-        allowance.check(lines * max(lengths, default=1))
-        for value in values:
-            if isinstance(value, str):
-                allowance.check(len(text.split()) * len(value))
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

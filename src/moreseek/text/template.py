@@ -1,12 +1,19 @@
 """The chat template: ours, and a sandbox in which anybody's renders as it does in transformers."""
 
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from moreseek.errors import InputError
 from moreseek.records import Message
-from moreseek.text.allowance import begin
-from moreseek.text.sandbox import ChatSandbox
+from moreseek.text import sandbox
+from moreseek.text.sandbox import MAX_RENDER_S
 
 MAX_SOURCE, MAX_TAGS = 100_000, 5_000
 """Characters of a template, and tags in it. The longest of the field have a fifth of that."""
@@ -72,7 +79,7 @@ class ChatTemplate:
     """A Jinja chat template. Raises InputError where its source is not valid Jinja.
 
     It renders text as transformers does (same globals, filters and whitespace rules), but a template from
-    a downloaded folder is untrusted code, so it runs in a sandbox with bounded time and memory.
+    a downloaded folder is untrusted code, so it runs in a sandbox, in a process with bounded time and memory.
     """
 
     def __init__(self, source: str) -> None:
@@ -83,28 +90,61 @@ class ChatTemplate:
                 f"The chat template has {len(source)} characters and {tags} tags; "
                 f"at most {MAX_SOURCE} and {MAX_TAGS} are allowed."
             )
-        begin()  # constants are computed here
         try:
-            self._template = ChatSandbox().from_string(source)
-        except Exception as error:  # Jinja's own, and Python's on the code that Jinja makes of deep nesting
+            _process.ask(source, None)
+        except ValueError as error:
             raise InputError(f"The chat template is not valid Jinja: {error}.") from error
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any) -> str:
-        """The chat as text. ``variables`` reach the template (``enable_thinking``, ``bos_token``, …).
+        """The chat as text. ``variables`` reach the template (``enable_thinking``, ``bos_token``, …): JSON values.
 
         Raises InputError where the template refuses the messages, fails, or grows out of bounds.
         """
         turns = [_as_template_reads(message) for message in messages]
         values = {"tools": None, "documents": None, **variables, "add_generation_prompt": add_generation_prompt}
-        parts: list[str] = []
-        size = 0
         try:
-            allowance = begin(turns, values)
-            for part in self._template.generate(messages=turns, **values):
-                parts.append(part)
-                size += len(part)
-                allowance.check(size)
-                allowance.check_clock()
-        except Exception as error:  # a template is foreign code: whatever it raises is its refusal
+            return _process.ask(self.source, {"messages": turns, **values})
+        except (TypeError, ValueError) as error:
             raise InputError(f"The chat template refused the messages: {error}") from error
-        return "".join(parts)
+
+
+class _Process:
+    """text/sandbox.py in a process, started when it is first needed and again whenever it was stopped."""
+
+    def __init__(self, seconds: float = MAX_RENDER_S) -> None:
+        self._seconds, self._lock = seconds, threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, source: str, variables: dict[str, Any] | None) -> str:
+        """The rendered text; "" where ``variables`` is None. Raises ValueError with what went wrong."""
+        line = json.dumps({"source": source, "variables": variables}).encode() + b"\n"
+        with self._lock:
+            process = self._running()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(OSError):  # where it has just ended, there is no answer either
+                process.stdin.write(line)
+                process.stdin.flush()
+            answer = process.stdout.readline()
+            if not answer.endswith(b"\n"):
+                status = process.wait()
+                slow = status == -signal.SIGPROF
+                raise ValueError(
+                    f"it ran longer than {self._seconds:g} s" if slow else f"its process ended with status {status}"
+                )
+        table = json.loads(answer)
+        if "error" in table:
+            raise ValueError(table["error"])
+        return table["text"]
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            command = [sys.executable, "-P", sandbox.__file__, str(self._seconds)]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        return self._process
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.__init__)  # a forked child must not speak into its parent's pipes

@@ -12,7 +12,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from moreseek.errors import InputError
-from moreseek.text.folder_files import member, read_json_object, read_text
+from moreseek.text.folder_files import check_size, member, read_json_object, read_text
 from moreseek.text.template import DEFAULT_TEMPLATE
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
@@ -195,6 +195,7 @@ def _load(folder: Path) -> Tokenizer:
         raise InputError(
             f"{folder}: no tokenizer.json. A model folder needs one (transformers' fast tokenizers write it)."
         )
+    check_size(path)
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
@@ -247,7 +248,8 @@ def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
         return read_text(path)
     inline = config.get("chat_template") or _read_json(folder, "chat_template.json").get("chat_template")
     if isinstance(inline, list):  # several named templates: the default is the one for chats
-        inline = {item.get("name"): item.get("template") for item in inline}.get("default")
+        named = (item for item in inline if isinstance(item, dict) and item.get("name") == "default")
+        inline = next(named, {}).get("template")
     return inline if isinstance(inline, str) else None
 
 

@@ -18,12 +18,19 @@ from moreseek.model.attention import Pass
 from moreseek.model.losses import cross_entropy, token_logprobs
 from moreseek.model.transformer import Transformer
 from moreseek.records import Problem
-from moreseek.rewards.reflection import reflection_words
 from moreseek.rewards.rubric import Rubric
 from moreseek.text.tokenizer import Tokenizer
-from moreseek.training.objectives import Clip, advantages, kl_penalty, policy_loss, token_weights
+from moreseek.training.objectives import (
+    Clip,
+    advantages,
+    kl_penalty,
+    policy_loss,
+    sampler_ratios,
+    token_weights,
+)
 from moreseek.training.packing import RolloutBatch, pack
-from moreseek.training.rollouts import Collector, Rollout, RolloutTimes
+from moreseek.training.rollouts import Collector, Rollout, RolloutTimes, has_signal, measure
+from moreseek.training.sampler import OutsideSampler
 from moreseek.training.settings import GRPOSettings
 
 
@@ -31,13 +38,16 @@ class GRPO:
     """The GRPO method: a step samples groups, scores them, and makes epochs × minibatches updates."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem], settings: GRPOSettings, seed: int
-    ) -> None:
+        self, model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem], settings: GRPOSettings, seed: int,
+        outside: OutsideSampler | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.settings, self.seed = model, tokenizer, settings, seed
         self.problems = list(problems)
         self.rubric = Rubric(settings.rubric)
         self.rubric.check(self.problems)
-        self.collector = Collector(Engine(model, settings.max_rows), tokenizer, self.rubric, settings)
+        self.outside = outside
+        sampler = outside or Engine(model, settings.max_rows)
+        self.collector = Collector(sampler, tokenizer, self.rubric, settings)
         self.reference = copy.deepcopy(model).eval().requires_grad_(False) if settings.kl_weight else None
         self.cursor = 0  # problems drawn so far, over all epochs of the problem list
         self.recent: list[float] = []
@@ -52,21 +62,26 @@ class GRPO:
     def updates(self, step: int) -> Iterator[Sequence[RolloutBatch]]:
         self._started = time.monotonic()
         self._refresh_reference(step)
+        if self.outside is not None:
+            self.outside.renew(self.model, step)
         times = RolloutTimes()
         groups, drawn = self._collect(step, times)
         self._groups = groups or drawn
-        self._measured = _measure(drawn, self.settings) | {"sample_s": times.sample_s, "score_s": times.score_s}
+        self._measured = measure(drawn, self.settings) | {"sample_s": times.sample_s, "score_s": times.score_s}
         self._guard_verifiers(drawn)
         rollouts, advantage = self._with_advantages(groups)
-        first = True
-        for epoch in range(self.settings.epochs):
-            for part in self._minibatches(rollouts, step, epoch):
-                batches = self._batches([rollouts[i] for i in part], [advantage[i] for i in part])
-                for batch in batches:
-                    batch.on_policy = first
-                if batches:
-                    yield batches
-                    first = False
+        planned = [
+            batches
+            for epoch in range(self.settings.epochs)
+            for part in self._minibatches(rollouts, step, epoch)
+            if (batches := self._batches([rollouts[i] for i in part], [advantage[i] for i in part]))
+        ]
+        for number, batches in enumerate(planned):
+            for batch in batches:
+                batch.on_policy = number == 0
+                if self.outside is not None and len(planned) > 1:
+                    batch.old_logprobs = self._logprobs_now(batch)
+        yield from planned
 
     def _collect(self, step: int, times: RolloutTimes) -> tuple[list[list[Rollout]], list[list[Rollout]]]:
         """The groups to learn from, and all that were drawn. Dynamic sampling draws again for silent groups."""
@@ -135,11 +150,10 @@ class GRPO:
     def loss(self, batch: RolloutBatch) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings
         logprobs, entropy, ahead = self._forward(self.model, batch)
+        old, weight, parts = self._as_sampled(batch, logprobs.detach())
         clip = Clip(settings.clip_low, settings.clip_high)
-        loss, clipped = policy_loss(
-            settings.objective, logprobs, batch.sampler_logprobs, batch.advantage, batch.weight, batch.owner, clip
-        )
-        parts = {
+        loss, clipped = policy_loss(settings.objective, logprobs, old, batch.advantage, weight, batch.owner, clip)
+        parts |= {
             "trained_tokens": float(batch.targets.numel()),
             "entropy": float(entropy.sum()),
             "clipped": float(clipped.sum()),
@@ -149,7 +163,7 @@ class GRPO:
             loss = loss + settings.mtp_weight * ahead / self._most_tokens
         if batch.on_policy:
             gap = (logprobs.detach() - batch.sampler_logprobs).abs()
-            parts |= {"logprob_gap": float(gap.sum()), "compared_tokens": float(batch.targets.numel())}
+            parts |= {"logprob_gap": float(gap.nansum()), "compared_tokens": float((~gap.isnan()).sum())}
         if self.reference is not None:
             with torch.no_grad():
                 reference_logprobs, _, _ = self._forward(self.reference, batch)
@@ -157,6 +171,22 @@ class GRPO:
             parts["kl"] = float(penalty.detach().sum())
             loss = loss + settings.kl_weight * (penalty * batch.weight).sum()
         return loss, parts
+
+    def _as_sampled(self, batch: RolloutBatch, logprobs: Tensor) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """π_old and the tokens' weights, (M,) each. An outside engine's samples count π_old/μ times, up to the cap."""
+        if self.outside is None:
+            return batch.sampler_logprobs, batch.weight, {}
+        old = logprobs if batch.old_logprobs is None else batch.old_logprobs
+        ratio, cap = sampler_ratios(old, batch.sampler_logprobs), self.outside.ratio_cap
+        parts = {"sampler_ratio": float(ratio.sum()), "sampler_unknown": float(batch.sampler_logprobs.isnan().sum())}
+        if not cap:
+            return old, batch.weight, parts
+        return old, batch.weight * ratio.clamp(max=cap), parts | {"sampler_capped": float((ratio > cap).sum())}
+
+    @torch.no_grad()
+    def _logprobs_now(self, batch: RolloutBatch) -> Tensor:
+        """Log-probabilities (M,) before the step's first update."""
+        return self._forward(self.model, batch)[0]
 
     def _forward(self, model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities and entropies (M,) of the completion tokens, on which alone the head runs; and where it
@@ -166,7 +196,7 @@ class GRPO:
         states = model.hidden_states(batch.ids, shared=shared)
         hidden = states.flatten(0, 1).index_select(0, batch.positions)
         logprobs, entropy = token_logprobs(hidden, model.head, batch.targets, self.settings.temperature)
-        trains_mtp = model.mtp is not None and self.settings.mtp_weight > 0 and model is self.model
+        trains_mtp = model.mtp is not None and self.settings.mtp_weight > 0 and torch.is_grad_enabled()
         return logprobs, entropy, mtp_loss(model, states, batch, shared) if trains_mtp else None
 
     @property
@@ -181,11 +211,8 @@ class GRPO:
         count = max(1.0, sums.get("trained_tokens", 0.0))
         metrics = dict(self._measured)
         metrics["loss"] = sums.get("loss", 0.0)
-        for key in ("entropy", "clipped", "kl"):
-            if key in sums:
-                metrics[key] = sums[key] / count
-        if "mtp_loss" in sums:
-            metrics["mtp_loss"] = sums["mtp_loss"] / count
+        means = ("entropy", "clipped", "kl", "mtp_loss", "sampler_ratio", "sampler_capped", "sampler_unknown")
+        metrics |= {key: sums[key] / count for key in means if key in sums}
         if "logprob_gap" in sums:
             metrics["logprob_gap"] = sums["logprob_gap"] / max(1.0, sums["compared_tokens"])
         total = time.monotonic() - self._started
@@ -251,12 +278,6 @@ class GRPO:
             self.reference.load_state_dict({k.removeprefix("reference/"): v for k, v in tensors.items()})
 
 
-def has_signal(group: Sequence[Rollout]) -> bool:
-    """Whether the rewards of a group differ: only then does it teach anything."""
-    rewards = {rollout.reward for rollout in group if rollout.reward is not None}
-    return len(rewards) > 1
-
-
 def mtp_loss(model: Transformer, states: Tensor, batch: RolloutBatch, shared: Pass) -> Tensor:
     """Sum of −log p of the tokens two ahead, so that the drafts keep up with the policy. No gradient for the policy.
 
@@ -273,26 +294,3 @@ def mtp_loss(model: Transformer, states: Tensor, batch: RolloutBatch, shared: Pa
     ahead = model.mtp_alone(states, next_ids.view_as(batch.ids), shared).flatten(0, 1)
     rows = ahead.index_select(0, batch.positions[trained])
     return cross_entropy(rows, model.head.detach(), batch.targets[trained + 1], 1.0)
-
-
-def _measure(groups: list[list[Rollout]], settings: GRPOSettings) -> dict[str, float]:
-    """Metrics of all rollouts that were drawn, before any is dropped."""
-    rollouts = [rollout for group in groups for rollout in group]
-    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
-    lengths = [len(rollout.completion_ids) for rollout in rollouts]
-    metrics = {
-        "completion_tokens": float(np.mean(lengths)),
-        "truncated": float(np.mean([rollout.truncated for rollout in rollouts])),
-        "groups_without_signal": float(np.mean([not has_signal(group) for group in groups])),
-        "verifier_errors": float(sum(bool(rollout.errors) for rollout in rollouts)),
-        "reflection_words": float(np.mean([reflection_words(rollout.text) for rollout in rollouts])),
-        "rollouts": float(len(rollouts)),
-        "tokens": float(sum(lengths) + sum(len(rollout.prompt_ids) for rollout in rollouts)),
-    }
-    if rewards:  # an unknown reward is not a reward of 0
-        metrics["reward"] = float(np.mean(rewards))
-    for verifier in settings.rubric:
-        values = [v for r in rollouts if (v := r.parts.get(verifier.name)) is not None]
-        if values:
-            metrics[f"reward/{verifier.name}"] = float(np.mean(values))
-    return metrics

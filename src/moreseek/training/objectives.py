@@ -14,6 +14,8 @@ from moreseek.training.settings import Objective
 
 STD_FLOOR = 1e-4  # keeps (R − mean) / std finite; groups whose rewards are all equal have advantage 0 anyway
 
+LARGEST_LOG_RATIO = 20.0  # keeps the mean of ratios finite; a cap cuts long before
+
 
 def advantages(rewards: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:
     """Group-relative advantages. rewards: (groups, G), NaN where a verifier failed → the same shape, 0 there.
@@ -82,6 +84,16 @@ def policy_loss(
     ratio = log_ratio.exp()
     plain, clipped = ratio * advantage, ratio.clamp(1 - clip.low, 1 + clip.high) * advantage
     return -(torch.minimum(plain, clipped) * weight).sum(), clipped < plain
+
+
+def sampler_ratios(old_logprobs: Tensor, sampler_logprobs: Tensor) -> Tensor:
+    """π_old/μ a token, (M,): how much likelier the trainer's policy made what another engine μ sampled.
+
+    Cut at a cap C and multiplied into a token's weight, it turns an expectation over μ into one over π_old (truncated
+    importance sampling: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+    1 where the sampler told no log-probability (NaN).
+    """
+    return (old_logprobs - sampler_logprobs).nan_to_num(nan=0.0).clamp(max=LARGEST_LOG_RATIO).exp()
 
 
 def _sequence_mean(log_ratio: Tensor, owner: Tensor) -> Tensor:

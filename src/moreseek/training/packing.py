@@ -25,6 +25,7 @@ class RolloutBatch:
     advantage: Tensor  # (M,)
     weight: Tensor  # (M,)
     on_policy: bool = field(default=True, init=False)  # False after a step's first update: the policy has moved
+    old_logprobs: Tensor | None = field(default=None, init=False)  # (M,) the trainer's own, before a step's updates
 
 
 def pack(

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
 from moreseek.records import Problem
+from moreseek.rewards.reflection import reflection_words
 from moreseek.rewards.rubric import Rubric
 from moreseek.text.prompts import encode_problem, message_text
 from moreseek.text.tokenizer import Tokenizer
+from moreseek.training.sampler import Sampler
 from moreseek.training.settings import GRPOSettings
 
 
@@ -41,8 +42,8 @@ class RolloutTimes:
 class Collector:
     """Samples and scores groups of rollouts."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, rubric: Rubric, settings: GRPOSettings) -> None:
-        self.engine, self.tokenizer, self.rubric, self.settings = engine, tokenizer, rubric, settings
+    def __init__(self, sampler: Sampler, tokenizer: Tokenizer, rubric: Rubric, settings: GRPOSettings) -> None:
+        self.sampler, self.tokenizer, self.rubric, self.settings = sampler, tokenizer, rubric, settings
 
     def collect(self, problems: Sequence[Problem], seed: int, times: RolloutTimes) -> list[list[Rollout]]:
         """One group of ``group_size`` rollouts a problem. The same seed and weights give the same rollouts."""
@@ -55,7 +56,7 @@ class Collector:
         params = SamplingParams(temperature=settings.temperature, max_tokens=settings.max_completion_tokens)
         repeated = [prompt for prompt in prompts for _ in range(size)]
         seeds = np.random.SeedSequence(seed).generate_state(len(repeated), np.uint64).tolist()
-        completions = self.engine.generate(repeated, params, seeds)
+        completions = self.sampler.generate(repeated, params, seeds)
         rollouts = [
             Rollout(
                 problem=problems[index // size],
@@ -75,3 +76,32 @@ class Collector:
             rollout.reward, rollout.parts, rollout.errors = score.reward, score.parts, score.errors
         times.score_s += time.monotonic() - started
         return [rollouts[low : low + size] for low in range(0, len(rollouts), size)]
+
+
+def has_signal(group: Sequence[Rollout]) -> bool:
+    """Whether the rewards of a group differ: only then does it teach anything."""
+    rewards = {rollout.reward for rollout in group if rollout.reward is not None}
+    return len(rewards) > 1
+
+
+def measure(groups: list[list[Rollout]], settings: GRPOSettings) -> dict[str, float]:
+    """Metrics of all rollouts that were drawn, before any is dropped."""
+    rollouts = [rollout for group in groups for rollout in group]
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    lengths = [len(rollout.completion_ids) for rollout in rollouts]
+    metrics = {
+        "completion_tokens": float(np.mean(lengths)),
+        "truncated": float(np.mean([rollout.truncated for rollout in rollouts])),
+        "groups_without_signal": float(np.mean([not has_signal(group) for group in groups])),
+        "verifier_errors": float(sum(bool(rollout.errors) for rollout in rollouts)),
+        "reflection_words": float(np.mean([reflection_words(rollout.text) for rollout in rollouts])),
+        "rollouts": float(len(rollouts)),
+        "tokens": float(sum(lengths) + sum(len(rollout.prompt_ids) for rollout in rollouts)),
+    }
+    if rewards:  # an unknown reward is not a reward of 0
+        metrics["reward"] = float(np.mean(rewards))
+    for verifier in settings.rubric:
+        values = [v for r in rollouts if (v := r.parts.get(verifier.name)) is not None]
+        if values:
+            metrics[f"reward/{verifier.name}"] = float(np.mean(values))
+    return metrics

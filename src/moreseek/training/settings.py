@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from moreseek.config import Settings
 from moreseek.data.documents import DocumentSource
@@ -71,6 +71,43 @@ class PretrainSettings(StageSettings):
     balance_weight: float = Field(default=1e-4, ge=0)
 
 
+class ReloadCall(Settings):
+    """An HTTP POST that makes an outside engine read weights from a folder."""
+
+    url: str = Field(pattern=r"^https?://")
+    body: dict[str, object] = {}  # "{folder}" inside a text becomes the folder's path
+
+
+class SamplerSettings(Settings):
+    """An engine other than moreseek's own that samples the rollouts (docs/grpo.md, "An outside engine")."""
+
+    engine: Literal["endpoint", "vllm"]
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    model: str | None = None
+    api_key_env: str | None = None
+    at_once: Positive = 32
+    timeout_s: float = Field(default=600.0, gt=0)
+    body: dict[str, object] = {"return_token_ids": True, "skip_special_tokens": False}
+    logprobs: Literal["raw", "sampled"] = "raw"
+    options: dict[str, object] = {}
+    renew_every_steps: int = Field(default=1, ge=0)
+    reload: list[ReloadCall] = []
+    ratio_cap: float = Field(default=2.0, ge=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SamplerSettings":
+        if self.engine == "vllm":
+            return self
+        if self.url is None or self.model is None:
+            raise ValueError("engine = 'endpoint' needs url (http://…/v1) and model, its name there")
+        if self.renew_every_steps and not self.reload:
+            raise ValueError(
+                "an endpoint must be told to read new weights: name the calls in [[stage.sampler.reload]], or set "
+                "renew_every_steps = 0, and it samples from the weights that it has to the end"
+            )
+        return self
+
+
 class GRPOSettings(StageSettings):
     """Group-relative policy optimisation on verifiable problems (DeepSeekMath §4, R1 §2.2)."""
 
@@ -101,6 +138,18 @@ class GRPOSettings(StageSettings):
     logprob_gap_alarm: float = Field(default=0.02, gt=0)
     stop_reward: float | None = None  # end early once the mean reward of the last stop_window steps reaches it
     stop_window: Positive = 10
+    sampler: SamplerSettings | None = None  # None: our own engine, on the very weights that are trained
+
+    @model_validator(mode="after")
+    def _comparable(self) -> "GRPOSettings":
+        sampler = self.sampler
+        if sampler and sampler.engine == "endpoint" and sampler.logprobs == "raw" and self.temperature != 1:
+            raise ValueError(
+                f"temperature {self.temperature:g} with sampler.logprobs = 'raw': log-probabilities from before the "
+                "temperature cannot be compared with the policy's. Use temperature 1, or an endpoint that gives those "
+                "of what it sampled from (vLLM: --logprobs-mode processed_logprobs) and logprobs = 'sampled'"
+            )
+        return self
 
     @field_validator("rubric")
     @classmethod

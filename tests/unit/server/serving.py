@@ -10,8 +10,8 @@ def model_of(llm, name="tiny", running=256, queue=256, size=0):
     return ServedModel(name, lambda: llm, FairQueue(running, queue), llm.engine.context, size, llm=llm, state="ready")
 
 
-def served(llm, *, running=256, queue=256, **more):
-    """A service with the one model `tiny`, loaded."""
-    models = Models({"tiny": model_of(llm, running=running, queue=queue)})
+def served(llm, *, name="tiny", running=256, queue=256, **more):
+    """A service with one model, loaded."""
+    models = Models({name: model_of(llm, name, running=running, queue=queue)})
     models.begun = True
     return Served(models, **more)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moreseek.errors import InputError
@@ -31,6 +31,7 @@ chats = st.tuples(
 ).map(lambda parts: parts[0] + parts[1])
 
 
+@settings(deadline=None)  # the template's process may have to wait for a core
 @given(chats, st.booleans(), st.booleans())
 def test_the_fast_renderer_equals_the_jinja_template(messages, prompt, thinking):
     jinja = ChatTemplate(DEFAULT_TEMPLATE).render(messages, add_generation_prompt=prompt, enable_thinking=thinking)

