@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.logging import RichHandler
 
 from moreseek.cli.site import listen, run
 from moreseek.engine.llm import LLM
@@ -32,7 +31,7 @@ def serve(
 ) -> None:  # fmt: skip
     """Answer until told to stop. The first model is loaded at once, the others when they are first asked for."""
     console = Console(stderr=True, highlight=False, markup=False)
-    _log_to(console)
+    _log()
     found: dict[Path, ServedModel] = {}
     named: dict[str, ServedModel] = {}
     for name, path in named_models(models).items():
@@ -46,7 +45,7 @@ def serve(
         raise FaultError(f"{host}:{port} cannot be listened on ({error.strerror}). Choose another --port.") from error
     address = f"http://{host}:{listening.getsockname()[1]}"
     sys.setswitchinterval(SWITCH_S)
-    console.print(f"{', '.join(named)} at {address}/v1, a chat page at {address}/")
+    console.print(f"{', '.join(named)} at {address}/v1, a chat page at {address}/", soft_wrap=True)
     run(build_app(served), listening, served)
     if not served.models.begun and served.models.first.fault:
         raise InputError(served.models.first.fault)
@@ -125,7 +124,9 @@ def _open(path: Path, running: int, precision: Asked) -> LLM:
     return llm
 
 
-def _log_to(console: Console) -> None:
+def _log() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("moreseek")
     log.setLevel(logging.INFO)
-    log.addHandler(RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S"))
+    log.addHandler(handler)
