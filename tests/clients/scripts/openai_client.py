@@ -116,6 +116,8 @@ def errors() -> None:
         client.with_options(api_key="wrong").models.list()
     except openai.AuthenticationError as error:
         assert error.code == "invalid_api_key"
+    else:
+        raise AssertionError("a wrong key was not refused")
 
 
 def cancel() -> None:
