@@ -6,7 +6,7 @@ import time
 
 import pytest
 from tests.unit.arena.site.running import settings as quick_settings
-from tests.unit.arena.site.test_store import RULES
+from tests.unit.arena.site.test_store import RULES, cast
 
 from moreseek.arena.judged import agreements
 from moreseek.arena.live.boards import LiveBoards
@@ -71,7 +71,7 @@ def human(arena, prompt, texts, outcome, session="someone"):
         name = battles.begin(connection, new, now)
         both = [battles.Answer(text, "", 1, 1, 0.1, 0.1, None, False, None) for text in texts]
         battles.finish(connection, name, (both[0], both[1]), now)
-        votes.cast(connection, voter, name, outcome, "", RULES, now)
+    cast(database, name, outcome, session, now)
     return name
 
 
