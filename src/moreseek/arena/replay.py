@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from moreseek.arena.votes import OUTCOMES, Codes, Labels, Votes
 from moreseek.errors import InputError
 
+STYLE = ("tokens", "headers", "bold", "lists")
+"""What a vote's line says of the style of its two answers."""
 START = "0" * 64
 """What the first line of a ledger follows."""
-_KINDS = ("entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "forgotten")
+_KINDS = ("entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "voter_restored", "action", "forgotten")
 
 
 def seal(previous: str, body: str) -> str:
@@ -58,6 +60,8 @@ class Replay:
             self._undone.add(entry["battle"])
         elif kind == "voter_excluded":
             self.excluded[entry["voter"]] = entry
+        elif kind == "voter_restored":
+            self.excluded.pop(entry["voter"], None)
         elif kind not in _KINDS:
             raise ValueError(f"a line of kind {kind!r} is none of {', '.join(_KINDS)}")
 
@@ -97,23 +101,35 @@ class Replay:
 
     def votes(self) -> Votes:
         """The votes that count, with voter, prompt, category and language."""
-        rated = self.rated()
-        place = {name: i for i, name in enumerate(self.classes)}
-        columns: dict[str, Labels] = {}
-        for label in ("voter", "prompt", "category", "language"):
-            codes = Codes()
-            found = codes.of([vote[label] for vote in rated], len(rated))
-            columns[label] = Labels(found, tuple(map(str, codes)))
-        left, right, outcome = (
-            np.array(list(column), np.int32)
-            for column in (
-                (place[vote["left"]] for vote in rated),
-                (place[vote["right"]] for vote in rated),
-                (OUTCOMES.index(vote["outcome"]) for vote in rated),
-            )
+        return votes_from(self.rated(), self.names)
+
+    def styled(self) -> Votes:
+        """Those of them whose answers' style is known, with it."""
+        return votes_from([vote for vote in self.rated() if vote.get("style")], self.names)
+
+
+def votes_from(rated: Sequence[dict[str, Any]], names: Sequence[str]) -> Votes:
+    """Votes in memory from lines of a ledger, in their order. Where all have a ``style``, it comes as features."""
+    place = {name: i for i, name in enumerate(names)}
+    columns: dict[str, Labels] = {}
+    for label in ("voter", "prompt", "category", "language"):
+        codes = Codes()
+        found = codes.of([vote[label] for vote in rated], len(rated))
+        columns[label] = Labels(found, tuple(map(str, codes)))
+    left, right, outcome = (
+        np.array(list(column), np.int32)
+        for column in (
+            (place[vote["left"]] for vote in rated),
+            (place[vote["right"]] for vote in rated),
+            (OUTCOMES.index(vote["outcome"]) for vote in rated),
         )
-        time = np.array([vote["at"] for vote in rated], np.float64)
-        return Votes(tuple(self.classes), left, right, outcome, columns, time)
+    )
+    time = np.array([vote["at"] for vote in rated], np.float64)
+    features = {}
+    if rated and all(vote.get("style") for vote in rated):
+        table = np.array([vote["style"] for vote in rated], np.float64)  # (n, 2, F)
+        features = {name: table[:, :, i] for i, name in enumerate(STYLE)}
+    return Votes(tuple(names), left, right, outcome, columns, time, features)
 
 
 def read_export(path: Path) -> Replay:

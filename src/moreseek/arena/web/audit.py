@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from moreseek.arena.store import counts, ledger, registry
-from moreseek.arena.store.tables import battles, pauses, undos, voters, votes
+from moreseek.arena.store import actions, admin_view, counts, ledger, registry
+from moreseek.arena.store.tables import battles, chats, pauses, undos, voters, votes
 from moreseek.arena.web.arena import Arena
 
 _ACTIVE = 10
@@ -45,6 +45,8 @@ def _audit(arena: Arena) -> dict[str, Any]:
             .group_by(voters.c.pseudonym).order_by(func.count().desc(), voters.c.pseudonym).limit(_ACTIVE)
         ).all()  # fmt: skip
         total = connection.execute(select(func.count()).select_from(votes)).scalar_one()
+        house, flagged = actions.log(connection), admin_view.flagged_voters(connection)
+        chats_held = connection.execute(select(func.count()).select_from(chats)).scalar_one()
         hold = counts.kept(connection) == counts.recount(connection)
     return {
         "contestants": [
@@ -62,5 +64,10 @@ def _audit(arena: Arena) -> dict[str, Any]:
         ],
         "active": [{"voter": row.pseudonym, "votes": row.n, "share": row.n / total} for row in active],
         "ledger": {"lines": seq, "head": head},
-        "counts_hold": hold,
+        "counts_hold": hold, "flagged": list(flagged), "chats": chats_held,
+        "house": [
+            {"id": one.id, "at": one.at, "action": one.kind, "on": one.contestant or one.voter, "value": one.value,
+             "reason": one.reason, "undoes": one.undoes, "undone": one.undone}
+            for one in house
+        ],
     }  # fmt: skip

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from urllib.parse import urlencode
@@ -29,17 +30,17 @@ def _environment() -> Environment:
         loader=PackageLoader("moreseek.arena.web", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    found.filters["day"] = _day
+    found.filters["day"] = lambda seconds: _written(seconds, "%Y-%m-%d")
+    found.filters["moment"] = lambda seconds: _written(seconds, "%Y-%m-%d %H:%M")
     return found
 
 
-def _day(seconds: float) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+def _written(seconds: float, form: str) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
 
 
-def _page(request: Request, name: str, **values: Any) -> HTMLResponse:
+def render(request: Request, name: str, **values: Any) -> HTMLResponse:
+    """A page in the language of the request."""
     arena: Arena = request.app.state.arena
     language = language_for(request)
     other = "zh" if language == "en" else "en"
@@ -57,7 +58,7 @@ async def battle(request: Request) -> Response:
     session = session_of(request) or new_session()
     language = language_for(request)
     house = arena.settings.arena
-    response = _page(
+    response = render(
         request, "battle.html.jinja", token=token_for(arena.database, session), house=house,
         words=json.dumps({key: WORDS[language][key] for key in FOR_SCRIPTS}, ensure_ascii=False),
     )  # fmt: skip
@@ -93,7 +94,7 @@ async def leaderboard(request: Request) -> Response:
         if one.name not in rated and (board not in ("base", "reasoning") or one.kind == board)
     ]
     query = urlencode({"board": board, "category": category})
-    return _page(
+    return render(
         request, "leaderboard.html.jinja", found=found, boards=BOARDS, board=board, category=category, known=known,
         categories=arena.settings.arena.categories, waiting=waiting, query=query, spread=_spread(found["rows"]),
     )  # fmt: skip
@@ -144,7 +145,7 @@ async def audit(request: Request) -> Response:
     """GET /audit: what a sceptic wants to see."""
     arena: Arena = request.app.state.arena
     found = await run_in_threadpool(audit_of, arena)
-    return _page(request, "audit.html.jinja", found=found)
+    return render(request, "audit.html.jinja", found=found)
 
 
 async def audit_json(request: Request) -> Response:

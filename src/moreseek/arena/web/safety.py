@@ -67,6 +67,11 @@ def is_forged(request: Request, database: Database, session: str) -> bool:
     given = request.headers.get(TOKEN_HEADER, "").encode()
     if not hmac.compare_digest(given, token_for(database, session).encode()):
         return True
+    return is_foreign(request)
+
+
+def is_foreign(request: Request) -> bool:
+    """Whether the browser says that another site's page asks."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         return True

@@ -2,8 +2,10 @@
 
 from starlette.requests import Request
 
+from moreseek.arena.web.words_house import HOUSE
+
 LANGUAGES = ("en", "zh")
-WORDS: dict[str, dict[str, str]] = {
+_PAGES: dict[str, dict[str, str]] = {
     "en": {
         "battle": "Battle", "leaderboard": "Leaderboard", "audit": "Audit", "other_language": "中文",
         "theme": "Light or dark",
@@ -73,6 +75,7 @@ WORDS: dict[str, dict[str, str]] = {
         "undone_votes": "已撤回",
     },
 }  # fmt: skip
+WORDS = {language: {**_PAGES[language], **HOUSE[language]} for language in LANGUAGES}
 FOR_SCRIPTS = (
     "asking", "private", "undone", "counted", "apart_identity", "apart_repeat", "apart_cap", "apart_voter", "thinking",
     "tokens", "first", "total", "failed", "cut_short", "base", "reasoning", "left", "right",

@@ -80,7 +80,9 @@ def battle(database, session="someone", pair=(1, 2), prompt="what?", category="o
 
 def cast(database, name, outcome="model_a", session="someone", at=NOW):
     with database.write() as connection:
-        return votes.cast(connection, voters.find(connection, session), name, outcome, "because", RULES, at)
+        return votes.cast(
+            connection, voters.find(connection, session), name, votes.Given(outcome, "because"), RULES, at
+        )
 
 
 def filled(database, n=80, seed=0):
