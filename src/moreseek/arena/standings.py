@@ -64,7 +64,7 @@ def board_from_counts(
 def cells_that_met(names: Sequence[str], counts: np.ndarray) -> Cells:
     """Cells of a table (M, M, 4), without contestants that met nobody."""
     met = np.flatnonzero(counts.any(axis=(0, 2)) | counts.any(axis=(1, 2)))
-    return from_counts([names[i] for i in met], counts[np.ix_(met, met)])
+    return from_counts([names[i] for i in met.tolist()], counts[np.ix_(met, met)])
 
 
 def _from_cells(

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, or_, select
+from sqlalchemy import Connection, and_, or_, select
 
 from moreseek.arena.replay import votes_from
 from moreseek.arena.standings import BOARDS
@@ -24,7 +24,7 @@ class Which:
     b: str = ""
 
 
-def rated(which: Which) -> Select[Any]:
+def rated(which: Which) -> Any:
     """The rated votes of a board, without texts."""
     chosen = (
         select(votes.c.id, votes.c.at, votes.c.outcome, votes.c.style, votes.c.battle_id, battles.c.category,

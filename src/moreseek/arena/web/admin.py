@@ -56,8 +56,8 @@ async def page(request: Request) -> Response:
     arena = _arena(request)
     found = _pass_of(request, arena)
     if found is None:
-        return render(request, "admin_login.html.jinja", wrong="wrong" in request.query_params)
-    return await _shown(request, arena, found, request.query_params.get("said", ""))
+        return _own(render(request, "admin_login.html.jinja", wrong="wrong" in request.query_params))
+    return await _shown(request, arena, found, "done" if request.query_params.get("said") == "done" else "")
 
 
 async def _shown(request: Request, arena: Arena, found: str, said: str, status: int = 200) -> Response:
@@ -69,6 +69,12 @@ async def _shown(request: Request, arena: Arena, found: str, said: str, status: 
         final=actions.FINAL,
     )  # fmt: skip
     response.status_code = status
+    return _own(response)
+
+
+def _own(response: Response) -> Response:
+    """Without a referrer a browser would send the forms' origin as null, as it does for other sites' frames."""
+    response.headers["referrer-policy"] = "same-origin"
     return response
 
 
