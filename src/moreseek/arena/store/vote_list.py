@@ -48,7 +48,7 @@ def rated(which: Which) -> Any:
 def page(connection: Connection, which: Which, most: int, before: int | None = None) -> list[dict[str, Any]]:
     """At most so many, the newest first; ``before`` is the ``id`` of the last one of the page before."""
     chosen = rated(which)
-    ids = dict(connection.execute(select(contestants.c.name, contestants.c.id)).tuples().all())
+    ids = {row.name: row.id for row in connection.execute(select(contestants.c.name, contestants.c.id))}
     a, b = ids.get(which.a), ids.get(which.b)
     if a is not None and b is not None:
         met = lambda x, y: and_(battles.c.left_id == x, battles.c.right_id == y)  # noqa: E731

@@ -79,7 +79,8 @@ def _figure(arena: Arena, name: str, chosen: Chosen, language: str) -> Figure:
     if name == "frontier":
         return frontier(rows, arena.boards.tallies(), subject)
     if name == "trend":
-        return trend(rows, arena.boards.trend(chosen.board, chosen.category, time.time()), subject)
+        points = arena.boards.trend(chosen.board, chosen.category, time.time())
+        return trend(rows, points, arena.settings.arena.min_votes, subject)
     return matrix(rows, *arena.boards.table(chosen.board, chosen.category), subject)
 
 

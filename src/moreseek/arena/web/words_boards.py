@@ -18,7 +18,8 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
         "cost_axis": "USD for 1000 answers (log)", "frontier_note": "The line joins those that nothing as cheap or "
         "cheaper is rated above. Costs are means over all answers.", "trend": "Rating over time",
         "trend_note": "The first eight of the board at the end of each day (UTC) with votes, and now; each day as it "
-        "stood then, from the counts alone.", "embed": "Embed", "behind": "Votes behind this",
+        "stood then, from the counts alone.", "too_early": "Too few votes for a line yet.",
+        "embed": "Embed", "behind": "Votes behind this",
         "votes_page": "Votes", "votes_of": "Votes behind", "older": "Older", "newest": "Newest", "left_side": "Left",
         "right_side": "Right", "outcome": "Outcome", "language": "Language", "battle_no": "Battle",
         "chance": "Drawn with", "no_texts": "The rated votes of this board, newest first, as the ledger has them: "
@@ -50,7 +51,7 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
         "成本为所有回答的平均。",
         "trend": "评分随时间的变化", "trend_note": "榜单前八名在每个有投票之日（UTC）结束时以及现在的评分；"
         "每天为当时的结果，仅由计数得出。",
-        "embed": "嵌入", "behind": "背后的投票",
+        "too_early": "投票太少，尚无曲线。", "embed": "嵌入", "behind": "背后的投票",
         "votes_page": "投票", "votes_of": "背后的投票：", "older": "更早", "newest": "最新", "left_side": "左",
         "right_side": "右", "outcome": "结果", "language": "语言", "battle_no": "对战",
         "chance": "抽中概率", "no_texts": "本榜计分的投票，最新在前，与账本一致：不含问题和回答。",

@@ -13,20 +13,20 @@ COLUMNS = ("day", "name", "rating", "ci_low", "ci_high", "battles")
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 56, 560, 26, 320, 356
 
 
-def trend(rows: Sequence[Mapping[str, Any]], points: Sequence[Point], subject: Subject) -> Figure:
-    """A line for each of the first eight of the board; the download has everybody."""
+def trend(rows: Sequence[Mapping[str, Any]], points: Sequence[Point], min_votes: int, subject: Subject) -> Figure:
+    """A line for each of the first eight of the board, from its first ``min_votes`` on; the download has everything."""
     out = [{**vars(point), "day": date(point.day)} for point in points]
     shown = [row["name"] for row in rows[:COLOURS]]
     lines: dict[str, list[Point]] = {name: [] for name in shown}
     for point in points:
-        if point.name in lines:
+        if point.name in lines and point.battles >= min_votes:
             lines[point.name].append(point)
     lines = {name: line for name, line in lines.items() if line}
     drawing = Drawing(760, _HEIGHT if lines else 60, f"{subject.words['trend']}: {subject.title}")
     if lines:
         _draw(drawing, lines, subject)
     else:
-        drawing.text(8, 34, subject.words["no_votes"], "quiet")
+        drawing.text(8, 34, subject.words["too_early"], "quiet")
     return Figure(drawing, COLUMNS, out, subject.words["trend_note"])
 
 

@@ -1,21 +1,23 @@
 // Questions to start from: those of the category, and one at random.
 export function offer(place, byCategory, category, field, randomLabel) {
-  const take = (text) => {
+  const take = ([name, text]) => {
     field.value = text;
+    if (name && category) category.value = name;
     field.focus();
   };
-  const button = (label, text, className) => {
+  const button = (label, pick, className) => {
     const element = document.createElement("button");
     element.type = "button";
     element.className = className;
     element.textContent = label;
-    element.addEventListener("click", () => take(text()));
+    element.addEventListener("click", () => take(pick()));
     return element;
   };
+  const all = Object.entries(byCategory).flatMap(([name, texts]) => texts.map((text) => [name, text]));
   const draw = () => {
-    const here = [...(byCategory[category?.value ?? ""] ?? []), ...(byCategory[""] ?? [])];
-    const all = Object.values(byCategory).flat();
-    const parts = here.slice(0, 4).map((text) => button(text, () => text, "quiet suggestion"));
+    const chosen = category?.value ?? "";
+    const here = [...all.filter(([name]) => name && name === chosen), ...all.filter(([name]) => !name)];
+    const parts = here.slice(0, 4).map((one) => button(one[1], () => one, "quiet suggestion"));
     if (all.length) {
       const random = () => all[Math.floor(Math.random() * all.length)];
       parts.push(button(`↻ ${randomLabel}`, random, "quiet suggestion random"));
