@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from moreseek.arena.store import tallies
 from moreseek.arena.store.tables import answers, battles, ends, turns
 
 ANSWERED, FAILED, ABANDONED = "answered", "failed", "abandoned"
@@ -54,9 +53,6 @@ def finish(connection: Connection, battle_id: str, both: tuple[Answer, Answer], 
     """Both answers are whole and were shown: from now on there can be a vote, or a next turn."""
     rows = [{"battle_id": battle_id, "turn": turn, "side": side, **vars(one)} for side, one in enumerate(both)]
     connection.execute(insert(answers), rows)
-    pair = connection.execute(select(battles.c.left_id, battles.c.right_id).where(battles.c.id == battle_id)).one()
-    for identity, one in zip(pair, both, strict=True):
-        tallies.add(connection, identity, one)
     _end(connection, battle_id, turn, {"how": ANSWERED}, now)
 
 

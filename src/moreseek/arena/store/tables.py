@@ -161,7 +161,7 @@ counts = Table(
     UniqueConstraint("board", "category", "a", "b", "outcome"),
 )  # fmt: skip
 
-# What each contestant's answers took, so that means need no scan.
+# What each contestant's answers took, those that were voted on, so that means need no scan.
 tallies = Table(
     "tallies", metadata,
     Column("contestant_id", ForeignKey("contestants.id"), primary_key=True),

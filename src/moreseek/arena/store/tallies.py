@@ -1,4 +1,4 @@
-"""What each contestant's answers took in all, kept up in the transaction that writes an answer down."""
+"""What each contestant's answers took in all, those that were voted on, kept up in the vote's transaction."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ class Tally:
 
 
 def add(connection: Connection, contestant_id: int, answer: Any) -> None:
-    """Count a ``battles.Answer``."""
+    """Count an answer: a row of ``answers``."""
     more = {
         "answers": 1, "seconds": answer.total_s, "first_seconds": answer.first_s,
         "counted": int(answer.tokens is not None), "tokens": answer.tokens or 0,

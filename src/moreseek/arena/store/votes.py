@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from moreseek.arena.store import battles as stored_battles
-from moreseek.arena.store import ledger
+from moreseek.arena.store import ledger, tallies
 from moreseek.arena.store.counts import add_to_counts, board_keys
 from moreseek.arena.store.tables import answers, battles, contestants, undos, votes
 from moreseek.arena.store.voters import Voter
@@ -73,7 +73,8 @@ def cast(connection: Connection, voter: Voter | None, battle_id: str, given: Giv
     if now > ended_at + rules.window_s:
         raise RefusedError("too_late", 409, "The time to vote on this battle is over.")
     kept_apart = _set_apart(connection, voter, battle, rules, now)
-    code, style = OUTCOMES.index(given.outcome), _style(connection, battle_id)
+    said = stored_battles.answers_of(connection, battle_id)
+    code, style = OUTCOMES.index(given.outcome), _style(said)
     row = {
         "battle_id": battle_id, "voter_id": voter.id, "at": now, "outcome": code, "reason": given.reason or None,
         "tags": json.dumps(given.tags, ensure_ascii=False) if given.tags else None, "style": json.dumps(style),
@@ -83,6 +84,8 @@ def cast(connection: Connection, voter: Voter | None, battle_id: str, given: Giv
     left, right = _pair(connection, battle)
     keys = board_keys(left.kind, right.kind, battle.category, battle.language, kept_apart is None)
     add_to_counts(connection, keys, left.id, right.id, code, 1)
+    for answer in said:  # not before the vote: who watches the means would know who answered
+        tallies.add(connection, (left.id, right.id)[answer.side], answer)
     ledger.append(connection, {
         "kind": "vote", "at": now, "battle": battle_id, "voter": voter.pseudonym, "prompt": battle.prompt_key[:32],
         "left": left.name, "right": right.name, "outcome": given.outcome, "category": battle.category,
@@ -140,10 +143,10 @@ def _ended(connection: Connection, battle: Any) -> float:
     return at
 
 
-def _style(connection: Connection, battle_id: str) -> list[list[int]]:
+def _style(said: Sequence[Any]) -> list[list[int]]:
     """Tokens, headers, bold passages and list items of all answers of the left side, and of the right one."""
     sides = [dict.fromkeys(USUAL, 0), dict.fromkeys(USUAL, 0)]
-    for answer in stored_battles.answers_of(connection, battle_id):
+    for answer in said:
         for feature, count in style_of(answer.text or "").items():
             sides[answer.side][feature] += count
     return [[side[feature] for feature in USUAL] for side in sides]

@@ -3,10 +3,12 @@
 import time
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from moreseek.arena.store import actions, admin_view, counts, ledger, registry
-from moreseek.arena.store.tables import battles, chats, pauses, undos, voters, votes
+from moreseek.arena.store.battles import ANSWERED
+from moreseek.arena.store.tables import battles, chats, ends, pauses, undos, voters, votes
+from moreseek.arena.store.votes import DAY_S
 from moreseek.arena.web.arena import Arena
 
 _ACTIVE = 10
@@ -24,12 +26,23 @@ def audit_of(arena: Arena) -> dict[str, Any]:
     return arena.audited[1]
 
 
+def _settled(since: float) -> Any:
+    """Battles that can take no vote any more. The others must not show: who watches them would know who is drawn."""
+    return (
+        select(battles.c.id)
+        .outerjoin(votes, votes.c.battle_id == battles.c.id)
+        .outerjoin(ends, ends.c.battle_id == battles.c.id)
+        .where(or_(votes.c.id.is_not(None), ends.c.how != ANSWERED, battles.c.at < since - DAY_S))
+    )
+
+
 def _audit(arena: Arena) -> dict[str, Any]:
     with arena.database.read() as connection:
         known = registry.registered(connection)
         drawn: dict[int, int] = {}
+        settled = _settled(time.time() - arena.settings.arena.vote_window_s)
         for side in (battles.c.left_id, battles.c.right_id):
-            for identity, n in connection.execute(select(side, func.count()).group_by(side)):
+            for identity, n in connection.execute(settled.with_only_columns(side, func.count()).group_by(side)):
                 drawn[identity] = drawn.get(identity, 0) + n
         failures = dict(
             connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id)).all()

@@ -16,7 +16,7 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
         "numbers of the columns are those of the rows.", "expected": "expected", "frontier": "Price and quality",
         "no_price": "Cost not known:", "no_prices": "No contestant's cost is known: prices belong into arena.toml.",
         "cost_axis": "USD for 1000 answers (log)", "frontier_note": "The line joins those that nothing as cheap or "
-        "cheaper is rated above. Costs are means over all answers.", "trend": "Rating over time",
+        "cheaper is rated above. Costs are means over all answers voted on.", "trend": "Rating over time",
         "trend_note": "The first eight of the board at the end of each day (UTC) with votes, and now; each day as it "
         "stood then, from the counts alone.", "too_early": "Too few votes for a line yet.",
         "embed": "Embed", "behind": "Votes behind this",
@@ -48,7 +48,7 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
         "expected": "预期", "frontier": "价格与质量",
         "no_price": "成本未知：", "no_prices": "没有模型的成本已知：价格写在 arena.toml 中。",
         "cost_axis": "每 1000 次回答的美元（对数）", "frontier_note": "折线连接没有同价或更便宜者评分更高的模型。"
-        "成本为所有回答的平均。",
+        "成本为所有已投票回答的平均。",
         "trend": "评分随时间的变化", "trend_note": "榜单前八名在每个有投票之日（UTC）结束时以及现在的评分；"
         "每天为当时的结果，仅由计数得出。",
         "too_early": "投票太少，尚无曲线。", "embed": "嵌入", "behind": "背后的投票",

@@ -311,6 +311,7 @@ def test_the_second_migration_keeps_what_was_there_both_ways(where):
         "INSERT INTO answers (battle_id, side, text, tokens, first_s, total_s, cost_usd, cut_short) VALUES "
         "('b', 0, 'left', 10, 0.5, 1, 0.25, false), ('b', 1, 'right', NULL, 0.5, 3, NULL, false)",
     )
+    rows += ("INSERT INTO votes (battle_id, voter_id, at, outcome) VALUES ('b', 1, 2, 0)",)
     with database.write() as connection:
         migrate(connection, "0001")
         assert "turns" not in inspect(connection).get_table_names()

@@ -11,7 +11,7 @@ _NEW = ("turns", "chats", "tallies", "history", "barred", "actions", "added")
 
 
 def upgrade() -> None:
-    """Answers belong to a turn; the new tables, and the tallies of answers that are there."""
+    """Answers belong to a turn; the new tables, and the tallies of answers that were voted on."""
     with op.batch_alter_table("answers", recreate="always") as answers:
         answers.add_column(sa.Column("turn", sa.SmallInteger, nullable=False, server_default="1"))
         answers.drop_constraint("pk_answers", type_="primary")
@@ -35,7 +35,7 @@ _SUMS = ("answers", "seconds", "first_seconds", "counted", "tokens", "priced", "
 _TALLY = (
     "INSERT INTO tallies SELECT b.{side}, COUNT(*), SUM(a.total_s), SUM(a.first_s), COUNT(a.tokens), "
     "COALESCE(SUM(a.tokens), 0), COUNT(a.cost_usd), COALESCE(SUM(a.cost_usd), 0) FROM answers a "
-    "JOIN battles b ON b.id = a.battle_id WHERE a.side = {n} GROUP BY b.{side}"
+    "JOIN battles b ON b.id = a.battle_id JOIN votes v ON v.battle_id = b.id WHERE a.side = {n} GROUP BY b.{side}"
 )
 
 
