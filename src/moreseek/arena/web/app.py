@@ -38,6 +38,7 @@ def build_app(arena: Arena) -> Starlette:
             Route("/api/battles/{id}/turns", battles.ask_on, methods=["POST"]),
             Route("/api/battles/{id}/vote", battles.vote, methods=["POST"]),
             Route("/api/battles/{id}/undo", battles.undo, methods=["POST"]),
+            Route("/api/contestants", chats.contestants),
             Route("/api/chats", chats.talk, methods=["POST"]),
             *boards.ROUTES,
             *admin.ROUTES,

@@ -1,4 +1,4 @@
-"""POST /api/chats: named side by side, or direct. Nothing of it is a vote, and nothing that was said is kept."""
+"""Named side by side, or direct: nothing of it is a vote, and nothing that was said is kept."""
 
 import time
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from moreseek.arena.live.chat import chat
 from moreseek.arena.live.roster import roster
@@ -39,6 +39,13 @@ def askable(arena: Arena, now: float) -> dict[str, Contestant]:
             row.name for row in registry.registered(connection) if row.withdrawn_at is None and row.id not in resting
         }
         return {name: one for name, one in roster(connection, arena.settings).items() if name in there}
+
+
+async def contestants(request: Request) -> Response:
+    """GET /api/contestants: the names that can be chosen. The page of a blind battle holds none."""
+    arena: Arena = request.app.state.arena
+    here = await run_in_threadpool(askable, arena, time.time())
+    return JSONResponse({"names": sorted(here, key=str.casefold)})
 
 
 async def talk(request: Request) -> Response:

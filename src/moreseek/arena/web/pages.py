@@ -1,7 +1,6 @@
 """Rendering pages, and two of them: battle and audit."""
 
 import json
-import time
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -14,7 +13,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from moreseek.arena.web.arena import Arena
 from moreseek.arena.web.audit import audit_of
-from moreseek.arena.web.chats import askable
 from moreseek.arena.web.safety import COOKIE, is_https, new_session, session_of, token_for
 from moreseek.arena.web.words import FOR_SCRIPTS, TAGS_ZH, WORDS, language_for
 
@@ -56,11 +54,10 @@ async def battle(request: Request) -> Response:
     language = language_for(request)
     house = arena.settings.arena
     suggestions = {"": list(house.suggestions), **{key: list(some) for key, some in house.category_suggestions.items()}}
-    names = sorted(await run_in_threadpool(askable, arena, time.time()), key=str.casefold)
     response = render(
-        request, "battle.html.jinja", token=token_for(arena.database, session), house=house, names=names,
+        request, "battle.html.jinja", token=token_for(arena.database, session), house=house,
         words=json.dumps({key: WORDS[language][key] for key in FOR_SCRIPTS}, ensure_ascii=False),
-        suggestions=json.dumps(suggestions, ensure_ascii=False), tag_words=TAGS_ZH if language == "zh" else {},
+        suggestions=suggestions, tag_words=TAGS_ZH if language == "zh" else {},
     )  # fmt: skip
     secure = is_https(request, house.trusted_proxies)
     response.set_cookie(COOKIE, session, max_age=_YEAR_S, httponly=True, samesite="strict", secure=secure)

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.slow
 
 def mode(page, name):  # noqa: F811
     page.run(f"document.querySelector('[data-mode={name}].mode').click()")
+    page.until("document.getElementById('model-b').options.length > 0")
 
 
 def test_a_battle_of_two_turns_then_a_vote_with_a_tag(arena, page, keep):  # noqa: F811
@@ -22,7 +23,7 @@ def test_a_battle_of_two_turns_then_a_vote_with_a_tag(arena, page, keep):  # noq
     page.run("document.getElementById('send-on').click()")
     page.until("!document.getElementById('voting').hidden && document.querySelectorAll('.answer').length === 4")
     page.picture(keep / "turns.png")
-    page.run("document.querySelector('#tags input').click()")
+    page.run("document.querySelector('#marks input').click()")
     page.run("document.querySelector('[data-outcome=tie]').click()")
     page.until("!document.getElementById('after').hidden")
     assert "Ok-9000" in page.run("document.body.innerText")

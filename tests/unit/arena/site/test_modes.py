@@ -122,6 +122,7 @@ def test_chats_by_name_are_no_battles_and_no_votes_and_not_kept(endpoint, arena,
 def test_chats_are_for_those_who_are_there_and_in_form(arena):
     site = arena(max_turns=2)
     browser = site.browser()
+    assert browser.http.get("/api/contestants").json() == {"names": ["Ok-9000", "Second-9000"]}
     assert code(talk(browser, ["Nobody"])) == (409, "not_here")
     assert code(talk(browser, ["Ok-9000", "Ok-9000"])) == (400, "same_twice")
     assert code(talk(browser, [])) == (400, "malformed")

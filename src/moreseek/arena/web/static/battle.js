@@ -55,6 +55,7 @@ function choose(next) {
   }
   get("lead").textContent = mode === "blind" ? words.lead : words[`lead_${mode}`];
   get("choice").hidden = mode === "blind";
+  if (mode !== "blind") name();
   get("pick-b").hidden = mode !== "named";
   if (get("pick-category")) get("pick-category").hidden = mode !== "blind";
   get("side-b").hidden = mode === "direct";
@@ -64,6 +65,18 @@ function choose(next) {
   get("further-label").textContent = mode === "blind" ? words.further : words.question;
   get("next").textContent = mode === "blind" ? words.next : words.new_chat;
   begin();
+}
+
+// Who can be chosen is asked only here, so that the page of a blind battle holds no name.
+async function name() {
+  const { names } = await (await fetch("api/contestants")).json();
+  for (const [place, side] of ["a", "b"].entries()) {
+    const select = get(`model-${side}`);
+    const before = select.value;
+    select.replaceChildren(...names.map((one) => new Option(one)));
+    select.value = names.includes(before) ? before : (names[place] ?? names[0] ?? "");
+  }
+  if (!names.length) say(words.nobody_here);
 }
 
 function begin() {
@@ -158,7 +171,7 @@ function whole(event, boxes, field, prompt) {
 async function vote(outcome) {
   if (phase !== "vote" || mode !== "blind") return;
   show("voting");
-  const tags = [...document.querySelectorAll("#tags input:checked")].map((one) => one.value);
+  const tags = [...document.querySelectorAll("#marks input:checked")].map((one) => one.value);
   try {
     const body = { outcome, reason: get("reason").value, tags };
     const found = await (await post(`api/battles/${battle}/vote`, body)).json();
@@ -167,7 +180,7 @@ async function vote(outcome) {
     });
     say(found.vote.set_apart ? words[`apart_${found.vote.set_apart}`] : words.counted);
     show("done");
-    for (const one of document.querySelectorAll("#tags input")) one.checked = false;
+    for (const one of document.querySelectorAll("#marks input")) one.checked = false;
     clearTimeout(undoTimer);
     undoTimer = setTimeout(() => (get("undo").hidden = true), found.undo_s * 1000);
     get("next").focus();
@@ -237,5 +250,6 @@ get("next").addEventListener("click", () => {
   begin();
   get("prompt").focus();
 });
-offer(get("suggestions"), JSON.parse(form.dataset.suggestions), get("category"), get("prompt"), words.random_prompt);
+const questions = [...get("questions").children].map((one) => [one.dataset.category, one.textContent]);
+offer(get("suggestions"), questions, get("category"), get("prompt"), words.random_prompt);
 choose(mode);

@@ -1,5 +1,5 @@
-// Questions to start from: those of the category, and one at random.
-export function offer(place, byCategory, category, field, randomLabel) {
+// Questions to start from, each with its category (or none): those of the chosen one, and one at random.
+export function offer(place, all, category, field, randomLabel) {
   const take = ([name, text]) => {
     field.value = text;
     if (name && category) category.value = name;
@@ -13,7 +13,6 @@ export function offer(place, byCategory, category, field, randomLabel) {
     element.addEventListener("click", () => take(pick()));
     return element;
   };
-  const all = Object.entries(byCategory).flatMap(([name, texts]) => texts.map((text) => [name, text]));
   const draw = () => {
     const chosen = category?.value ?? "";
     const here = [...all.filter(([name]) => name && name === chosen), ...all.filter(([name]) => !name)];
