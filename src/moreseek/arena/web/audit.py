@@ -42,8 +42,9 @@ def _audit(arena: Arena) -> dict[str, Any]:
         drawn: dict[int, int] = {}
         settled = _settled(time.time() - arena.settings.arena.vote_window_s)
         for side in (battles.c.left_id, battles.c.right_id):
-            for row in connection.execute(settled.with_only_columns(side, func.count()).group_by(side)):
-                drawn[row[0]] = drawn.get(row[0], 0) + row[1]
+            counted = settled.with_only_columns(side.label("who"), func.count().label("n")).group_by(side)
+            for row in connection.execute(counted):
+                drawn[row.who] = drawn.get(row.who, 0) + row.n
         failures = dict(
             connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id)).all()
         )
