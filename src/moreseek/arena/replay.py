@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from moreseek.arena.votes import OUTCOMES, Codes, Labels, Votes
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 
+STYLE = ("tokens", "headers", "bold", "lists")
+"""What a vote's line says of the style of its two answers."""
 START = "0" * 64
 """What the first line of a ledger follows."""
 PANEL = "judges"
 """Under this name stand the battles that were fought for judges; no session leads to it."""
 _KINDS = (
-    "entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "forgotten", "judge", "judgement",
+    "entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "voter_restored", "action", "forgotten",
+    "judge", "judgement",
 )  # fmt: skip
 
 
@@ -67,6 +70,8 @@ class Replay:
             self._undone.add(entry["battle"])
         elif kind == "voter_excluded":
             self.excluded[entry["voter"]] = entry
+        elif kind == "voter_restored":
+            self.excluded.pop(entry["voter"], None)
         elif kind == "judge":
             self.judges[entry["name"]] = entry["settings"]
             self._judgements[entry["name"]] = {}
@@ -128,26 +133,39 @@ class Replay:
     def votes(self, judge: str = "") -> Votes:
         """People's votes that count, with voter, prompt, category and language; or what a judge said, without voter."""
         if judge:
-            return self._columns(list(self.judged(judge).values()), ("prompt", "category", "language"))
-        return self._columns(self.rated(), ("voter", "prompt", "category", "language"))
+            return votes_from(list(self.judged(judge).values()), self.names, ("prompt", "category", "language"))
+        return votes_from(self.rated(), self.names)
 
-    def _columns(self, entries: list[dict[str, Any]], labels: tuple[str, ...]) -> Votes:
-        place = {name: i for i, name in enumerate(self.classes)}
-        columns: dict[str, Labels] = {}
-        for label in labels:
-            codes = Codes()
-            found = codes.of([entry[label] for entry in entries], len(entries))
-            columns[label] = Labels(found, tuple(map(str, codes)))
-        left, right, outcome = (
-            np.array(list(column), np.int32)
-            for column in (
-                (place[entry["left"]] for entry in entries),
-                (place[entry["right"]] for entry in entries),
-                (OUTCOMES.index(entry["outcome"]) for entry in entries),
-            )
+    def styled(self) -> Votes:
+        """People's votes that count and whose answers' style is known, with it."""
+        return votes_from([vote for vote in self.rated() if vote.get("style")], self.names)
+
+
+def votes_from(
+    rated: Sequence[dict[str, Any]], names: Sequence[str],
+    labels: Sequence[str] = ("voter", "prompt", "category", "language"),
+) -> Votes:  # fmt: skip
+    """Votes in memory from lines of a ledger, in their order. Where all have a ``style``, it comes as features."""
+    place = {name: i for i, name in enumerate(names)}
+    columns: dict[str, Labels] = {}
+    for label in labels:
+        codes = Codes()
+        found = codes.of([vote[label] for vote in rated], len(rated))
+        columns[label] = Labels(found, tuple(map(str, codes)))
+    left, right, outcome = (
+        np.array(list(column), np.int32)
+        for column in (
+            (place[vote["left"]] for vote in rated),
+            (place[vote["right"]] for vote in rated),
+            (OUTCOMES.index(vote["outcome"]) for vote in rated),
         )
-        time = np.array([entry["at"] for entry in entries], np.float64)
-        return Votes(tuple(self.classes), left, right, outcome, columns, time)
+    )
+    time = np.array([vote["at"] for vote in rated], np.float64)
+    features = {}
+    if rated and all(vote.get("style") for vote in rated):
+        table = np.array([vote["style"] for vote in rated], np.float64)  # (n, 2, F)
+        features = {name: table[:, :, i] for i, name in enumerate(STYLE)}
+    return Votes(tuple(names), left, right, outcome, columns, time, features)
 
 
 def read_export(path: Path) -> Replay:

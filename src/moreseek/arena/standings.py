@@ -1,14 +1,17 @@
 """Boards of an arena: the overall one, one for each class, language and category, from a ledger or from counts."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from moreseek.arena.cells import Cells, count_cells, from_counts
 from moreseek.arena.leaderboard import board_json
-from moreseek.arena.ratings import MIN_VOTES, bradley_terry, from_cells
+from moreseek.arena.ratings import MIN_VOTES, Ratings, bradley_terry, from_cells
 from moreseek.arena.replay import Replay
-from moreseek.arena.robustness import fewest_votes_to_flip
+from moreseek.arena.robustness import Flip, fewest_votes_to_flip
+from moreseek.arena.selection import best_of_families
+from moreseek.arena.style import style_controlled
 from moreseek.arena.votes import Votes
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
@@ -26,26 +29,52 @@ def board_of(
     """A board as the leaderboard's JSON, from people's votes in a ledger, or from what one judge said."""
     votes, name = on_board(replay, board, category, judge), board_name(board, category, judge)
     if len(votes) > most:
-        return _from_cells(count_cells(votes), name, min_votes, most)
+        return _from_cells(count_cells(votes), replay.families, name, min_votes, most)
     ratings = bradley_terry(votes, min_votes=min_votes)
-    found = board_json(ratings, name, fewest_votes_to_flip(ratings))
+    found = _shown(ratings, replay.families, name, fewest_votes_to_flip(ratings))
     # A verifier sees no sides, and a language model both orders: what the fit took for a side would be chance.
     return found | {"side_effect": None} if judge else found
 
 
-def board_from_counts(
-    names: list[str], counts: np.ndarray, board: str, category: str, min_votes: int, most: int = CLUSTERED_VOTES
+def style_board_of(
+    votes: Votes, families: Mapping[str, str], board: str, category: str, min_votes: int = MIN_VOTES
 ) -> dict[str, Any]:
-    """The same from counts (M, M, 4), whose cost does not grow with the votes."""
+    """A board with the style of the answers held equal, from the latest votes of it whose style is known."""
+    if len(votes) == 0:
+        return _shown(bradley_terry(votes, min_votes=min_votes), families, board_name(board, category))
+    return _shown(style_controlled(votes, min_votes=min_votes), families, board_name(board, category))
+
+
+def _shown(ratings: Ratings, families: Mapping[str, str], name: str, flip: Flip | None = None) -> dict[str, Any]:
+    """The leaderboard's JSON; each row with its family, the best of several variants with an interval of its own."""
+    found = board_json(ratings, name, flip)
+    best = best_of_families(ratings, families)
+    for row in found["rows"]:
+        chosen = best.get(row["name"])
+        row["family"] = families.get(row["name"], row["name"])
+        row["selected"] = None if chosen is None else vars(chosen)
+    return found
+
+
+def board_from_counts(
+    families: Mapping[str, str], counts: np.ndarray, board: str, category: str, min_votes: int,
+    most: int = CLUSTERED_VOTES,
+) -> dict[str, Any]:  # fmt: skip
+    """The same from counts (M, M, 4), whose cost does not grow with the votes. ``families``: of all M, in order."""
+    cells = cells_that_met(list(families), counts)
+    return _from_cells(cells, families, board_name(board, category), min_votes, most)
+
+
+def cells_that_met(names: Sequence[str], counts: np.ndarray) -> Cells:
+    """Cells of a table (M, M, 4), without contestants that met nobody."""
     met = np.flatnonzero(counts.any(axis=(0, 2)) | counts.any(axis=(1, 2)))
-    cells = from_counts([names[i] for i in met], counts[np.ix_(met, met)])
-    return _from_cells(cells, board_name(board, category), min_votes, most)
+    return from_counts([names[i] for i in met.tolist()], counts[np.ix_(met, met)])
 
 
-def _from_cells(cells: Cells, name: str, min_votes: int, most: int) -> dict[str, Any]:
+def _from_cells(cells: Cells, families: Mapping[str, str], name: str, min_votes: int, most: int) -> dict[str, Any]:
     ratings = from_cells(cells, min_votes=min_votes)
     # The votes that would flip the top take many refits to find: too slow for a board after every one of so many votes.
-    found = board_json(ratings, name)
+    found = _shown(ratings, families, name)
     found["warnings"].append(_FROM_COUNTS.format(most))
     return found
 

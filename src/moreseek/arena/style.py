@@ -14,10 +14,11 @@ from moreseek.arena.clusters import clusters_meats, independent_meat
 from moreseek.arena.covariance import centred, floored, weighted
 from moreseek.arena.fit import Fit, sigmoid
 from moreseek.arena.ratings import MIN_VOTES, POINTS, Ratings, bradley_terry
+from moreseek.arena.replay import STYLE
 from moreseek.arena.votes import SCORES, Labels, Votes
 from moreseek.errors import FaultError, InputError
 
-USUAL = ("tokens", "headers", "bold", "lists")
+USUAL = STYLE
 FEATURES = (*USUAL, "latency", "cost")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _HEADER = re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE)

@@ -1,16 +1,33 @@
 """Boards of a running arena: never older than the last vote, computed once, kept until the next one."""
 
 import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
+from moreseek.arena.cells import count_cells
+from moreseek.arena.ratings import Ratings, from_cells
 from moreseek.arena.replay import Replay
-from moreseek.arena.standings import BOARDS, CLUSTERED_VOTES, board_from_counts, board_of
-from moreseek.arena.store import counts, ledger, registry
+from moreseek.arena.standings import (
+    BOARDS,
+    CLUSTERED_VOTES,
+    board_from_counts,
+    board_of,
+    cells_that_met,
+    on_board,
+    style_board_of,
+)
+from moreseek.arena.store import counts, history, ledger, registry, tallies
 from moreseek.arena.store.database import Database
+from moreseek.arena.store.tallies import Tally
+from moreseek.arena.store.vote_list import Which, styled
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
+
+STYLE_FRESH_S = 30.0
+"""How old a style-controlled board may be: it is fitted to votes one by one."""
 
 
 class LiveBoards:
@@ -18,15 +35,16 @@ class LiveBoards:
 
     def __init__(self, database: Database, min_votes: int, most: int = CLUSTERED_VOTES) -> None:
         self._database, self._min_votes, self._most = database, min_votes, most
-        self._lock = threading.Lock()
+        self._lock, self._style_lock = threading.Lock(), threading.Lock()
         self._replay, self._replayed = Replay(), 0
         self._seen = -1
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
+        self._styled: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+        self._closed = -1
 
     def board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
         """The leaderboard's JSON. Raises InputError for a board that cannot be."""
-        if board not in BOARDS:
-            raise InputError(f"no board '{board}'{did_you_mean(board, BOARDS)}")
+        _check(board)
         with self._lock, self._database.read() as connection:
             last, _ = ledger.head(connection)
             if last != self._seen:
@@ -36,10 +54,86 @@ class LiveBoards:
                 self._kept[board, category] = self._compute(connection, board, category)
             return self._kept[board, category]
 
+    def style_board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
+        """The board with the style of the answers held equal, from its latest votes, at most half a minute old."""
+        _check(board)
+        with self._style_lock:  # a lock of its own: it takes longer than the plain boards, which must not wait for it
+            now = time.monotonic()
+            made, found = self._styled.get((board, category), (-STYLE_FRESH_S, {}))
+            if not found or now - made > STYLE_FRESH_S:
+                with self._database.read() as connection:
+                    families = {row.name: row.family for row in registry.registered(connection)}
+                    votes = styled(connection, Which(board, category), self._most)
+                found = style_board_of(votes, families, board, category, self._min_votes)
+                self._styled[board, category] = now, found
+            return found
+
     def contestants(self) -> dict[str, registry.Registered]:
         """Every contestant ever entered, by name."""
         with self._database.read() as connection:
             return {row.name: row for row in registry.registered(connection)}
+
+    def tallies(self) -> dict[str, Tally]:
+        """What the answers of each contestant took, by name."""
+        with self._database.read() as connection:
+            names = {row.id: row.name for row in registry.registered(connection)}
+            return {names[one]: tally for one, tally in tallies.means(connection).items()}
+
+    def table(self, board: str = "overall", category: str = "") -> tuple[list[str], Any]:
+        """All contestants, and the counts (M, M, 4) of a board."""
+        with self._database.read() as connection:
+            known = registry.registered(connection)
+            return [row.name for row in known], counts.table(connection, [row.id for row in known], board, category)
+
+    def trend(self, board: str, category: str, now: float) -> Sequence[history.Point]:
+        """The board at the end of each day, and as it is now."""
+        with self._database.read() as connection:
+            past = [point for point in history.of(connection, board, category) if point.day < history.day_of(now)]
+            ratings, _ = self._from_counts(connection, board, category)
+        rows = ratings.rows()
+        keys = ("name", "rating", "ci_low", "ci_high", "battles")
+        return [*past, *(history.Point(history.day_of(now), *(row[key] for key in keys)) for row in rows)]
+
+    def close_days(self, now: float) -> None:
+        """Before the first vote of a day: keep every board as the day before it, of those with votes, left it."""
+        today = history.day_of(now)
+        if self._closed == today:
+            return
+        with self._database.read() as connection:
+            noted, last = history.days(connection)
+        if last is not None and last < today and noted != last:
+            with self._database.write() as connection:
+                noted, last = history.days(connection)
+                if last is not None and last < today:
+                    self._keep_days(connection, noted, last)
+        self._closed = today
+
+    def _keep_days(self, connection: Connection, noted: int | None, last: int) -> None:
+        if noted is None:  # the first time, or after an import: earlier days can only come from the votes
+            self._keep_early_days(connection, last)
+        elif noted < last:
+            for board, category in history.boards(connection):
+                ratings, ids = self._from_counts(connection, board, category)
+                history.note(connection, last, board, category, ratings, ids)
+
+    def _keep_early_days(self, connection: Connection, last: int) -> None:
+        replay = Replay(entry for _, entry, _ in ledger.lines(connection))
+        ids = {row.name: row.id for row in registry.registered(connection)}
+        for board, category in history.boards(connection):
+            votes = on_board(replay, board, category)
+            assert votes.time is not None
+            for day in sorted({min(history.day_of(at), last) for at in votes.time.tolist()}):
+                some = votes.between(stop=(day + 1.0) * history.DAY_S).present()
+                history.note(connection, day, board, category, self._rated(some), ids)
+
+    def _rated(self, votes: Any) -> Ratings:
+        return from_cells(count_cells(votes), min_votes=self._min_votes)
+
+    def _from_counts(self, connection: Connection, board: str, category: str) -> tuple[Ratings, dict[str, int]]:
+        known = registry.registered(connection)
+        table = counts.table(connection, [row.id for row in known], board, category)
+        cells = cells_that_met([row.name for row in known], table)
+        return from_cells(cells, min_votes=self._min_votes), {row.name: row.id for row in known}
 
     def replay(self) -> Replay:
         """The whole ledger so far."""
@@ -50,7 +144,8 @@ class LiveBoards:
         known = registry.registered(connection)
         table = counts.table(connection, [row.id for row in known], board, category)
         if table.sum() > self._most:
-            return board_from_counts([row.name for row in known], table, board, category, self._min_votes, self._most)
+            families = {row.name: row.family for row in known}
+            return board_from_counts(families, table, board, category, self._min_votes, self._most)
         return board_of(self._read_on(connection), board, category, self._min_votes, self._most)
 
     def _read_on(self, connection: Connection) -> Replay:
@@ -58,3 +153,8 @@ class LiveBoards:
             self._replay.take(entry)
             self._replayed = seq
         return self._replay
+
+
+def _check(board: str) -> None:
+    if board not in BOARDS:
+        raise InputError(f"no board '{board}'{did_you_mean(board, BOARDS)}")

@@ -23,7 +23,7 @@ def given_before(database: Database, battle_id: str, share: float) -> tuple[Repl
         own = connection.execute(select(battles).where(battles.c.id == battle_id)).one()
         pair = (own.left_id, own.right_id)
         nothing = answers.c.text.is_(None) | (answers.c.text == "")
-        silent = select(answers.c.battle_id).where(answers.c.battle_id == battles.c.id, nothing)
+        silent = select(answers.c.battle_id).where(answers.c.battle_id == battles.c.id, answers.c.turn == 1, nothing)
         found = connection.execute(
             select(battles.c.id, battles.c.left_id)
             .join(ends, (ends.c.battle_id == battles.c.id) & (ends.c.how == ANSWERED))
@@ -39,6 +39,6 @@ def given_before(database: Database, battle_id: str, share: float) -> tuple[Repl
                 thinking=row.thinking, ended=True, cut_short=row.cut_short, tokens=row.tokens,
                 prompt_tokens=row.prompt_tokens, first_s=row.first_s, total_s=row.total_s, _content=row.text,
             )
-            for row in answers_of(connection, found.id)
+            for row in answers_of(connection, found.id)[:2]  # of the first turn: later ones answer other questions
         )  # fmt: skip
     return (left, right) if found.left_id == own.left_id else (right, left)

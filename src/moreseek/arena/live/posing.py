@@ -15,8 +15,9 @@ from moreseek.arena.live.contestants import Contestant
 from moreseek.arena.live.endpoint import Clients, ContestantError, Reply, ask
 from moreseek.arena.live.fight import as_written, names_of
 from moreseek.arena.live.language import language_of
+from moreseek.arena.live.roster import roster
 from moreseek.arena.live.settings import ArenaSettings
-from moreseek.arena.store import judges, registry
+from moreseek.arena.store import actions, judges, registry
 from moreseek.arena.store.battles import Answer, NewBattle
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.registry import Registered
@@ -70,18 +71,18 @@ class _Work:
 
     def __init__(self, database: Database, settings: ArenaSettings, problems: Sequence[Problem]) -> None:
         self.database, self.settings, self.outcome = database, settings, Outcome()
-        self.names = names_of(settings)
-        self.contestants = {one.name: one for one in settings.contestant}
         self._in_a_row: dict[str, int] = {}
         with database.read() as connection:
+            known, held = registry.registered(connection), actions.standing(connection, "pause")
+            self.names, self.contestants = names_of(known), roster(connection, settings)
             rows = [
-                row for row in registry.registered(connection)
-                if row.name in self.contestants and row.withdrawn_at is None
+                row for row in known
+                if row.name in self.contestants and row.withdrawn_at is None and row.id not in held
             ]  # fmt: skip
             fought = judges.fought(connection)
             self.answers = judges.known_answers(connection)
         if len(rows) < 2:
-            raise InputError("a battle needs two contestants that are not withdrawn.")
+            raise InputError("a battle needs two contestants that are neither withdrawn nor paused.")
         self.missing: list[_Missing] = []
         for problem in problems:
             key = database.question_key(problem.prompt)

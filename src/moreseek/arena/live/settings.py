@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,7 +23,24 @@ class House(Settings):
     categories: tuple[str, ...] = Field(
         ("other",), description="a voter picks one, the first by default; none given: other"
     )
-    suggestions: tuple[str, ...] = Field((), description="questions to start from")
+    suggestions: tuple[str, ...] = Field((), description="questions to start from, for every category")
+    category_suggestions: dict[str, tuple[str, ...]] = Field(
+        {}, description="questions to start from, by category; one at random is offered too"
+    )
+    modes: tuple[Literal["blind", "named", "direct"], ...] = Field(
+        ("blind", "named", "direct"), description="what the page offers; only blind battles have a vote"
+    )
+    tags: tuple[str, ...] = Field(
+        ("correct", "clear", "concise", "well written", "wrong", "hard to follow"),
+        description="what a voter may tick beside the vote",
+    )
+    max_turns: int = Field(8, ge=1, description="questions in one battle or chat")
+    content_filter: str = Field(
+        "", description="`package.module:function`, or the URL of a hook, that sees each question before the models do"
+    )
+    internal_endpoints: tuple[str, ...] = Field(
+        (), description="host:port inside this network that contestants entered on the admin page may have"
+    )
     across_classes: float = Field(0.0, ge=0, le=1, description="share of battles between a base and a reasoning model")
     floor: float = Field(
         0.2, gt=0, le=1, description="share of battles drawn evenly, so that every pair keeps a chance"
@@ -51,6 +68,27 @@ class House(Settings):
         if not names or any(not NAME.fullmatch(name) or len(name) > 40 for name in names):
             raise ValueError("at least one category is needed, each with 1 to 40 visible characters")
         return tuple(dict.fromkeys(names))
+
+    @field_validator("tags")
+    @classmethod
+    def _short(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not NAME.fullmatch(tag) or len(tag) > 40 for tag in tags):
+            raise ValueError("a tag has 1 to 40 visible characters")
+        return tuple(dict.fromkeys(tags))
+
+    @field_validator("modes")
+    @classmethod
+    def _any(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
+        if not modes:
+            raise ValueError("at least one mode is needed")
+        return tuple(dict.fromkeys(modes))
+
+    @model_validator(mode="after")
+    def _has_its_categories(self) -> "House":
+        unknown = sorted(set(self.category_suggestions) - set(self.categories))
+        if unknown:
+            raise ValueError(f"category_suggestions names '{unknown[0]}', which is no category")
+        return self
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -4,9 +4,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
-from moreseek.arena.store.tables import answers, battles, ends
+from moreseek.arena.store.tables import answers, battles, ends, turns
 
 ANSWERED, FAILED, ABANDONED = "answered", "failed", "abandoned"
 
@@ -49,20 +49,27 @@ def begin(connection: Connection, battle: NewBattle, now: float) -> str:
     return name
 
 
-def finish(connection: Connection, battle_id: str, both: tuple[Answer, Answer], now: float) -> None:
-    """Both answers are whole and were shown: from now on there can be a vote."""
-    connection.execute(
-        insert(answers), [{"battle_id": battle_id, "side": side, **vars(one)} for side, one in enumerate(both)]
-    )
-    connection.execute(insert(ends), {"battle_id": battle_id, "at": now, "how": ANSWERED})
+def finish(connection: Connection, battle_id: str, both: tuple[Answer, Answer], now: float, turn: int = 1) -> None:
+    """Both answers are whole and were shown: from now on there can be a vote, or a next turn."""
+    rows = [{"battle_id": battle_id, "turn": turn, "side": side, **vars(one)} for side, one in enumerate(both)]
+    connection.execute(insert(answers), rows)
+    _end(connection, battle_id, turn, {"how": ANSWERED}, now)
 
 
 def give_up(
-    connection: Connection, battle_id: str, how: str, now: float, contestant_id: int | None = None, reason: str = ""
-) -> None:
+    connection: Connection, battle_id: str, how: str, now: float, contestant_id: int | None = None, reason: str = "",
+    turn: int = 1,
+) -> None:  # fmt: skip
     """The battle is void: somebody failed, or the voter left."""
-    row = {"battle_id": battle_id, "at": now, "how": how, "contestant_id": contestant_id, "reason": reason[:200]}
-    connection.execute(insert(ends), row)
+    _end(connection, battle_id, turn, {"how": how, "contestant_id": contestant_id, "reason": reason[:200]}, now)
+
+
+def _end(connection: Connection, battle_id: str, turn: int, row: dict[str, Any], now: float) -> None:
+    if turn == 1:
+        connection.execute(insert(ends), {"battle_id": battle_id, "at": now, **row})
+    else:
+        this = (turns.c.battle_id == battle_id) & (turns.c.turn == turn)
+        connection.execute(update(turns).where(this).values(ended_at=now, **row))
 
 
 def find(connection: Connection, battle_id: str) -> Any:
@@ -75,7 +82,13 @@ def find(connection: Connection, battle_id: str) -> Any:
     return connection.execute(chosen).first()
 
 
+def last_turn(connection: Connection, battle_id: str) -> Any:
+    """The last turn after the first one (``turn``, ``how``, ``ended_at``), or None."""
+    chosen = select(turns).where(turns.c.battle_id == battle_id).order_by(turns.c.turn.desc()).limit(1)
+    return connection.execute(chosen).first()
+
+
 def answers_of(connection: Connection, battle_id: str) -> list[Any]:
-    """The left answer and the right one; nothing while the battle runs."""
-    chosen = select(answers).where(answers.c.battle_id == battle_id).order_by(answers.c.side)
+    """The answers turn by turn, the left one before the right one; those of a turn appear when both are whole."""
+    chosen = select(answers).where(answers.c.battle_id == battle_id).order_by(answers.c.turn, answers.c.side)
     return list(connection.execute(chosen))

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from moreseek.arena.replay import PANEL, Replay, checked_lines, read_export, seal, written
+from moreseek.arena.store import actions
 from moreseek.arena.store import ledger as chain
 from moreseek.arena.store.battles import ANSWERED
 from moreseek.arena.store.counts import add_to_counts, board_keys
@@ -21,6 +22,7 @@ from moreseek.arena.store.tables import (
     judgements,
     judges,
     ledger,
+    turns,
     undos,
     voters,
     votes,
@@ -52,18 +54,22 @@ def write_preferences(database: Database, out: Path) -> int:
 
 
 def preferences(database: Database) -> Iterator[dict[str, Any]]:
-    """Preference pairs: prompt, chosen, rejected. Ties, votes kept apart and those of excluded voters give none."""
+    """Preference pairs: prompt, chosen, rejected. Ties, votes kept apart and those of excluded voters give none.
+
+    Nor does a battle of several turns: each side had a conversation of its own.
+    """
     left, right = answers.alias(), answers.alias()
     chosen = (
         select(battles.c.id, battles.c.prompt, battles.c.category, battles.c.language, votes.c.outcome,
                left.c.text.label("left"), right.c.text.label("right"))
         .join(battles, battles.c.id == votes.c.battle_id)
         .join(voters, voters.c.id == votes.c.voter_id)
-        .join(left, (left.c.battle_id == battles.c.id) & (left.c.side == 0))
-        .join(right, (right.c.battle_id == battles.c.id) & (right.c.side == 1))
+        .join(left, (left.c.battle_id == battles.c.id) & (left.c.side == 0) & (left.c.turn == 1))
+        .join(right, (right.c.battle_id == battles.c.id) & (right.c.side == 1) & (right.c.turn == 1))
         .outerjoin(undos, undos.c.vote_id == votes.c.id)
+        .outerjoin(turns, (turns.c.battle_id == battles.c.id) & (turns.c.turn == 2))
         .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
-        .where(battles.c.prompt.is_not(None), votes.c.outcome.in_((A_WINS, B_WINS)))
+        .where(turns.c.turn.is_(None), battles.c.prompt.is_not(None), votes.c.outcome.in_((A_WINS, B_WINS)))
         .order_by(votes.c.id)
     )  # fmt: skip
     with database.read() as connection:
@@ -165,6 +171,7 @@ class _Load:
         self._insert(votes, {
             "battle_id": entry["battle"], "voter_id": voter, "at": entry["at"],
             "outcome": OUTCOMES.index(entry["outcome"]), "set_apart": entry["set_apart"],
+            "style": json.dumps(entry["style"]) if entry.get("style") else None,
         })  # fmt: skip
 
     def _judge(self, entry: dict[str, Any]) -> None:
@@ -188,6 +195,15 @@ class _Load:
     def _voter_excluded(self, entry: dict[str, Any]) -> None:
         values = {"excluded_at": entry["at"], "excluded_by": entry["test"]}
         self._connection.execute(update(voters).where(voters.c.pseudonym == entry["voter"]).values(values))
+
+    def _voter_restored(self, entry: dict[str, Any]) -> None:
+        values = {"excluded_at": None, "excluded_by": None}
+        self._connection.execute(update(voters).where(voters.c.pseudonym == entry["voter"]).values(values))
+
+    def _action(self, entry: dict[str, Any]) -> None:
+        if entry["voter"]:
+            self._voter(entry["voter"], entry["at"])
+        actions.read_line(self._connection, entry)
 
     def _forgotten(self, entry: dict[str, Any]) -> None:
         if "voter" in entry:

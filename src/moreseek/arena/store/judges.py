@@ -11,7 +11,18 @@ from moreseek.arena.replay import PANEL
 from moreseek.arena.store import battles as stored_battles
 from moreseek.arena.store import ledger
 from moreseek.arena.store.battles import ANSWERED, Answer, NewBattle
-from moreseek.arena.store.tables import answers, battles, contestants, ends, judgements, judges, undos, voters, votes
+from moreseek.arena.store.tables import (
+    answers,
+    battles,
+    contestants,
+    ends,
+    judgements,
+    judges,
+    turns,
+    undos,
+    voters,
+    votes,
+)
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import InputError
 
@@ -101,7 +112,8 @@ def write_down(connection: Connection, battle: NewBattle, both: tuple[Answer, An
 def unjudged(connection: Connection, judge_id: int, voted: bool) -> list[Battle]:
     """The answered battles that a judge has not judged: those fought for judges, with ``voted`` also people's.
 
-    Of people's only those with a vote that stands; none whose texts were forgotten.
+    Of people's only those with a vote that stands and of one turn: a vote on several is not on the two answers that a
+    judge sees. None whose texts were forgotten.
     """
     left, right = answers.alias(), answers.alias()
     a, b = contestants.alias(), contestants.alias()
@@ -117,11 +129,12 @@ def unjudged(connection: Connection, judge_id: int, voted: bool) -> list[Battle]
         .join(ends, (ends.c.battle_id == battles.c.id) & (ends.c.how == ANSWERED))
         .join(voters, voters.c.id == battles.c.voter_id)
         .join(a, a.c.id == battles.c.left_id).join(b, b.c.id == battles.c.right_id)
-        .join(left, (left.c.battle_id == battles.c.id) & (left.c.side == 0))
-        .join(right, (right.c.battle_id == battles.c.id) & (right.c.side == 1))
+        .join(left, (left.c.battle_id == battles.c.id) & (left.c.side == 0) & (left.c.turn == 1))
+        .join(right, (right.c.battle_id == battles.c.id) & (right.c.side == 1) & (right.c.turn == 1))
         .outerjoin(votes, votes.c.battle_id == battles.c.id).outerjoin(undos, undos.c.vote_id == votes.c.id)
+        .outerjoin(turns, (turns.c.battle_id == battles.c.id) & (turns.c.turn == 2))
         .outerjoin(own, (own.c.battle_id == battles.c.id) & (own.c.judge_id == judge_id))
-        .where(own.c.battle_id.is_(None), whose, battles.c.prompt.is_not(None))
+        .where(own.c.battle_id.is_(None), turns.c.turn.is_(None), whose, battles.c.prompt.is_not(None))
         .order_by(battles.c.at, battles.c.id)
     )  # fmt: skip
     return [_battle(row) for row in connection.execute(chosen)]

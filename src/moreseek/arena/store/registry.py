@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from moreseek.arena.store import ledger
-from moreseek.arena.store.tables import contestants, pauses
+from moreseek.arena.store.tables import actions, contestants, pauses
 from moreseek.errors import InputError
 
 MOST_PAUSED_S = 3600.0
@@ -62,17 +62,34 @@ def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
         if row is None:
             _insert(connection, entry, now)
             row = next(one for one in registered(connection) if one.name == entry.name)
-        _refuse_another(row, entry)
-        if row.quota != entry.quota or row.settings != entry.settings:
-            _change(connection, row, entry, now)
+        by_house = _by_house(connection, row.id)
+        _refuse_another(row, entry, by_house)
+        quota = row.quota if "quota" in by_house else entry.quota
+        if row.quota != quota or row.settings != entry.settings:
+            change(connection, row, quota, entry.settings, now)
         if entry.withdrawn and row.withdrawn_at is None:
-            values = {"withdrawn_at": now, "withdrawn_reason": entry.withdrawn}
-            connection.execute(update(contestants).where(contestants.c.id == row.id).values(values))
-            said = {"kind": "withdrawn", "at": now, "name": entry.name, "reason": entry.withdrawn}
-            ledger.append(connection, said)
+            withdraw(connection, row, entry.withdrawn, now)
 
 
-def _refuse_another(row: Registered, entry: Entry) -> None:
+def _by_house(connection: Connection, contestant_id: int) -> set[str]:
+    """What the admin page decided of a contestant and did not take back: quota, retire, …"""
+    undo = actions.alias()
+    chosen = (
+        select(actions.c.kind)
+        .outerjoin(undo, undo.c.undoes == actions.c.id)
+        .where(actions.c.contestant_id == contestant_id, undo.c.id.is_(None))
+    )
+    return set(connection.execute(chosen).scalars())
+
+
+def withdraw(connection: Connection, row: Registered, reason: str, now: float) -> None:
+    """No battles any more, under this name; row and reason stay."""
+    values = {"withdrawn_at": now, "withdrawn_reason": reason}
+    connection.execute(update(contestants).where(contestants.c.id == row.id).values(values))
+    ledger.append(connection, {"kind": "withdrawn", "at": now, "name": row.name, "reason": reason})
+
+
+def _refuse_another(row: Registered, entry: Entry, by_house: set[str]) -> None:
     for key in ("kind", "model", "family"):
         before, after = getattr(row, key), getattr(entry, key)
         if key == "model" and entry.withdrawn and not after:
@@ -83,7 +100,7 @@ def _refuse_another(row: Registered, entry: Entry) -> None:
                 f"contestant '{entry.name}' entered with {word} '{before}' and now has '{after}': its votes were on "
                 "another one. Enter the new one under a new name, and withdraw the old."
             )
-    if row.withdrawn_at is not None and not entry.withdrawn:
+    if row.withdrawn_at is not None and not entry.withdrawn and "retire" not in by_house:
         raise InputError(
             f"contestant '{entry.name}' was withdrawn ({row.withdrawn_reason}). Keep its line `withdrawn`, or enter it "
             "anew under another name."
@@ -102,13 +119,13 @@ def _insert(connection: Connection, entry: Entry, now: float) -> None:
     })  # fmt: skip
 
 
-def _change(connection: Connection, row: Registered, entry: Entry, now: float) -> None:
-    values = {"quota": entry.quota, "settings": json.dumps(entry.settings, sort_keys=True)}
+def change(connection: Connection, row: Registered, quota: int | None, settings: dict[str, Any], now: float) -> None:
+    """Another quota, or other settings; the ledger says what they were before."""
+    values = {"quota": quota, "settings": json.dumps(settings, sort_keys=True)}
     connection.execute(update(contestants).where(contestants.c.id == row.id).values(values))
     ledger.append(connection, {
-        "kind": "changed", "at": now, "name": entry.name,
-        "before": {"quota": row.quota, "settings": row.settings},
-        "after": {"quota": entry.quota, "settings": entry.settings},
+        "kind": "changed", "at": now, "name": row.name,
+        "before": {"quota": row.quota, "settings": row.settings}, "after": {"quota": quota, "settings": settings},
     })  # fmt: skip
 
 

@@ -81,11 +81,37 @@ battles = Table(
     Column("prompt", Text),
     Index(None, "voter_id", "at"),
     Index(None, "address_key", "at"),
+    Index(None, "left_id", "right_id"),
+)  # fmt: skip
+
+# What was asked after the first answers of a battle.
+turns = Table(
+    "turns", metadata,
+    Column("battle_id", ForeignKey("battles.id"), primary_key=True),
+    Column("turn", SmallInteger, primary_key=True),  # from 2
+    Column("at", Float, nullable=False),
+    Column("prompt", Text),
+    Column("ended_at", Float),
+    Column("how", String(16)),  # as of a battle's end; none while it runs
+    Column("contestant_id", ForeignKey("contestants.id")),
+    Column("reason", Text),
+)  # fmt: skip
+
+# Named and direct chats: that there was one, for the limits of speed. What was said is not kept.
+chats = Table(
+    "chats", metadata,
+    Column("id", _Id, primary_key=True),
+    Column("voter_id", ForeignKey("voters.id"), nullable=False),
+    Column("address_key", String(64)),
+    Column("at", Float, nullable=False),
+    Index(None, "voter_id", "at"),
+    Index(None, "address_key", "at"),
 )  # fmt: skip
 
 answers = Table(
     "answers", metadata,
     Column("battle_id", ForeignKey("battles.id"), primary_key=True),
+    Column("turn", SmallInteger, primary_key=True),  # from 1
     Column("side", SmallInteger, primary_key=True),  # 0 left, 1 right
     Column("text", Text),
     Column("thinking", Text),
@@ -115,6 +141,8 @@ votes = Table(
     Column("at", Float, nullable=False),
     Column("outcome", SmallInteger, nullable=False),  # a place in votes.OUTCOMES
     Column("reason", Text),
+    Column("tags", Text),  # JSON: a list of names
+    Column("style", Text),  # JSON: tokens, headers, bold, lists of the left answer, and of the right one
     Column("set_apart", String(16)),  # why the vote is not rated: identity, repeat, cap, voter
     Index(None, "voter_id", "at"),
 )  # fmt: skip
@@ -150,6 +178,60 @@ counts = Table(
     Column("outcome", SmallInteger, nullable=False),
     Column("n", BigInteger, nullable=False),
     UniqueConstraint("board", "category", "a", "b", "outcome"),
+)  # fmt: skip
+
+# What each contestant's answers took, those that were voted on, so that means need no scan.
+tallies = Table(
+    "tallies", metadata,
+    Column("contestant_id", ForeignKey("contestants.id"), primary_key=True),
+    Column("answers", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("first_seconds", Float, nullable=False),
+    Column("counted", BigInteger, nullable=False),  # answers whose tokens are known
+    Column("tokens", BigInteger, nullable=False),
+    Column("priced", BigInteger, nullable=False),  # answers whose cost is known
+    Column("cost_usd", Float, nullable=False),
+)  # fmt: skip
+
+# Boards as they stood at the end of each day (UTC) with votes.
+history = Table(
+    "history", metadata,
+    Column("day", Integer, primary_key=True),  # days since 1970
+    Column("board", String(64), primary_key=True),
+    Column("category", String(64), primary_key=True),
+    Column("contestant_id", ForeignKey("contestants.id"), primary_key=True),
+    Column("rating", Float, nullable=False),
+    Column("ci_low", Float, nullable=False),
+    Column("ci_high", Float, nullable=False),
+    Column("battles", BigInteger, nullable=False),
+)  # fmt: skip
+
+# What the house did on the admin page; each has its line in the ledger too.
+actions = Table(
+    "actions", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("contestant_id", ForeignKey("contestants.id"), index=True),
+    Column("voter_id", ForeignKey("voters.id"), index=True),
+    Column("value", Text),
+    Column("before", Text),
+    Column("reason", Text, nullable=False),
+    Column("undoes", ForeignKey("actions.id"), unique=True),  # the action that this one took back
+)  # fmt: skip
+
+# Addresses from which no battle begins: those of banned voters.
+barred = Table(
+    "barred", metadata,
+    Column("address_key", String(64), primary_key=True),
+    Column("action_id", ForeignKey("actions.id"), primary_key=True),
+)  # fmt: skip
+
+# How contestants that entered on the admin page are reached. (The others' endpoints are in arena.toml.)
+added = Table(
+    "added", metadata,
+    Column("contestant_id", ForeignKey("contestants.id"), primary_key=True),
+    Column("config", Text, nullable=False),  # JSON of a contestant's table in arena.toml
 )  # fmt: skip
 
 ledger = Table(

@@ -1,15 +1,18 @@
 """A vote: by the voter whose battle it is, once, after both answers, in time; and taking it back for a minute."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
 from moreseek.arena.store import battles as stored_battles
-from moreseek.arena.store import ledger
+from moreseek.arena.store import ledger, tallies
 from moreseek.arena.store.counts import add_to_counts, board_keys
 from moreseek.arena.store.tables import answers, battles, contestants, undos, votes
 from moreseek.arena.store.voters import Voter
+from moreseek.arena.style import USUAL, style_of
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import MoreseekError
 
@@ -35,6 +38,15 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a voter says."""
+
+    outcome: str
+    reason: str = ""
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Cast:
     """A vote as it stands."""
 
@@ -45,9 +57,7 @@ class Cast:
     repeated: bool  # it was there already, and nothing changed
 
 
-def cast(
-    connection: Connection, voter: Voter | None, battle_id: str, outcome: str, reason: str, rules: Rules, now: float
-) -> Cast:
+def cast(connection: Connection, voter: Voter | None, battle_id: str, given: Given, rules: Rules, now: float) -> Cast:
     """Count a vote, in one transaction with its line in the ledger. The same vote again changes nothing.
 
     ``connection`` is that of Database.write(). Raises RefusedError.
@@ -56,32 +66,33 @@ def cast(
     assert voter is not None
     before = standing(connection, battle_id)
     if before is not None:
-        if before.outcome == outcome and not before.undone:
+        if before.outcome == given.outcome and not before.undone:
             return before
         raise RefusedError("already_voted", 409, "This battle has its vote.")
-    if battle.how is None:
-        raise RefusedError("not_ended", 409, "Both answers must have ended.")
-    if battle.how != stored_battles.ANSWERED:
-        raise RefusedError("void", 409, "This battle was given up and takes no vote.")
-    if now > battle.ended_at + rules.window_s:
+    ended_at = _ended(connection, battle)
+    if now > ended_at + rules.window_s:
         raise RefusedError("too_late", 409, "The time to vote on this battle is over.")
     kept_apart = _set_apart(connection, voter, battle, rules, now)
-    code = OUTCOMES.index(outcome)
+    said = stored_battles.answers_of(connection, battle_id)
+    code, style = OUTCOMES.index(given.outcome), _style(said)
     row = {
-        "battle_id": battle_id, "voter_id": voter.id, "at": now, "outcome": code, "reason": reason or None,
+        "battle_id": battle_id, "voter_id": voter.id, "at": now, "outcome": code, "reason": given.reason or None,
+        "tags": json.dumps(given.tags, ensure_ascii=False) if given.tags else None, "style": json.dumps(style),
         "set_apart": kept_apart,
     }  # fmt: skip
     connection.execute(insert(votes), row)
     left, right = _pair(connection, battle)
     keys = board_keys(left.kind, right.kind, battle.category, battle.language, kept_apart is None)
     add_to_counts(connection, keys, left.id, right.id, code, 1)
+    for answer in said:  # not before the vote: who watches the means would know who answered
+        tallies.add(connection, (left.id, right.id)[answer.side], answer)
     ledger.append(connection, {
         "kind": "vote", "at": now, "battle": battle_id, "voter": voter.pseudonym, "prompt": battle.prompt_key[:32],
-        "left": left.name, "right": right.name, "outcome": outcome, "category": battle.category,
+        "left": left.name, "right": right.name, "outcome": given.outcome, "category": battle.category,
         "language": battle.language, "probability": battle.probability, "across": battle.across,
-        "set_apart": kept_apart,
+        "set_apart": kept_apart, "style": style,
     })  # fmt: skip
-    return Cast(outcome, now, kept_apart, undone=False, repeated=False)
+    return Cast(given.outcome, now, kept_apart, undone=False, repeated=False)
 
 
 def undo(connection: Connection, voter: Voter | None, battle_id: str, rules: Rules, now: float) -> Cast:
@@ -110,6 +121,35 @@ def owned(connection: Connection, voter: Voter | None, battle_id: str) -> Any:
     if battle is None or voter is None or battle.voter_id != voter.id:
         raise RefusedError("no_such_battle", 404, "There is no such battle of yours.")
     return battle
+
+
+def open_for_more(connection: Connection, voter: Voter | None, battle_id: str) -> Any:
+    """The voter's battle, if another question can be asked in it. Raises RefusedError."""
+    battle = owned(connection, voter, battle_id)
+    if standing(connection, battle_id) is not None:
+        raise RefusedError("already_voted", 409, "This battle has its vote.")
+    _ended(connection, battle)
+    return battle
+
+
+def _ended(connection: Connection, battle: Any) -> float:
+    """When the answers of the last turn ended. Raises RefusedError where they did not, or never will."""
+    last = stored_battles.last_turn(connection, battle.id)
+    how, at = (battle.how, battle.ended_at) if last is None else (last.how, last.ended_at)
+    if how is None:
+        raise RefusedError("not_ended", 409, "Both answers must have ended.")
+    if how != stored_battles.ANSWERED:
+        raise RefusedError("void", 409, "This battle was given up and takes no vote.")
+    return at
+
+
+def _style(said: Sequence[Any]) -> list[list[int]]:
+    """Tokens, headers, bold passages and list items of all answers of the left side, and of the right one."""
+    sides = [dict.fromkeys(USUAL, 0), dict.fromkeys(USUAL, 0)]
+    for answer in said:
+        for feature, count in style_of(answer.text or "").items():
+            sides[answer.side][feature] += count
+    return [[side[feature] for feature in USUAL] for side in sides]
 
 
 def standing(connection: Connection, battle_id: str) -> Cast | None:

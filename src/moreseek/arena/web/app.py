@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from moreseek.arena.store.votes import RefusedError
-from moreseek.arena.web import battles, pages
+from moreseek.arena.web import admin, battles, boards, chats, pages
 from moreseek.arena.web.arena import Arena
 from moreseek.arena.web.safety import SafeHeaders
 
@@ -27,20 +27,21 @@ def build_app(arena: Arena) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await arena.clients.aclose()
-        arena.database.close()
+        await arena.aclose()
 
     app = Starlette(
         routes=[
             Route("/", pages.battle),
-            Route("/leaderboard", pages.leaderboard),
-            Route("/leaderboard.json", pages.leaderboard_json),
-            Route("/leaderboard.csv", pages.leaderboard_csv),
             Route("/audit", pages.audit),
             Route("/audit.json", pages.audit_json),
             Route("/api/battles", battles.begin, methods=["POST"]),
+            Route("/api/battles/{id}/turns", battles.ask_on, methods=["POST"]),
             Route("/api/battles/{id}/vote", battles.vote, methods=["POST"]),
             Route("/api/battles/{id}/undo", battles.undo, methods=["POST"]),
+            Route("/api/contestants", chats.contestants),
+            Route("/api/chats", chats.talk, methods=["POST"]),
+            *boards.ROUTES,
+            *admin.ROUTES,
             Route("/health", _health),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],

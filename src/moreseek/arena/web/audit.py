@@ -3,11 +3,13 @@
 import time
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from moreseek.arena.replay import PANEL
-from moreseek.arena.store import counts, ledger, registry
-from moreseek.arena.store.tables import battles, pauses, undos, voters, votes
+from moreseek.arena.store import actions, admin_view, counts, ledger, registry
+from moreseek.arena.store.battles import ANSWERED
+from moreseek.arena.store.tables import battles, chats, ends, pauses, undos, voters, votes
+from moreseek.arena.store.votes import DAY_S
 from moreseek.arena.web.arena import Arena
 
 _ACTIVE = 10
@@ -25,14 +27,27 @@ def audit_of(arena: Arena) -> dict[str, Any]:
     return arena.audited[1]
 
 
+def _settled(since: float) -> Any:
+    """People's battles that take no vote any more. The others must not show: who watches them would know the draw."""
+    return (
+        select(battles.c.id)
+        .join(voters, voters.c.id == battles.c.voter_id)
+        .outerjoin(votes, votes.c.battle_id == battles.c.id)
+        .outerjoin(ends, ends.c.battle_id == battles.c.id)
+        .where(voters.c.pseudonym != PANEL)
+        .where(or_(votes.c.id.is_not(None), ends.c.how != ANSWERED, battles.c.at < since - DAY_S))
+    )
+
+
 def _audit(arena: Arena) -> dict[str, Any]:
     with arena.database.read() as connection:
         known = registry.registered(connection)
         drawn: dict[int, int] = {}
+        settled = _settled(time.time() - arena.settings.arena.vote_window_s)
         for side in (battles.c.left_id, battles.c.right_id):
-            peoples = select(side, func.count()).join(voters).where(voters.c.pseudonym != PANEL).group_by(side)
-            for identity, n in connection.execute(peoples):
-                drawn[identity] = drawn.get(identity, 0) + n
+            counted = settled.with_only_columns(side.label("who"), func.count().label("n")).group_by(side)
+            for row in connection.execute(counted):
+                drawn[row.who] = drawn.get(row.who, 0) + row.n
         failures = dict(
             connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id)).all()
         )
@@ -47,6 +62,8 @@ def _audit(arena: Arena) -> dict[str, Any]:
             .group_by(voters.c.pseudonym).order_by(func.count().desc(), voters.c.pseudonym).limit(_ACTIVE)
         ).all()  # fmt: skip
         total = connection.execute(select(func.count()).select_from(votes)).scalar_one()
+        house, flagged = actions.log(connection), admin_view.flagged_voters(connection)
+        chats_held = connection.execute(select(func.count()).select_from(chats)).scalar_one()
         hold = counts.kept(connection) == counts.recount(connection)
     return {
         "contestants": [
@@ -64,5 +81,10 @@ def _audit(arena: Arena) -> dict[str, Any]:
         ],
         "active": [{"voter": row.pseudonym, "votes": row.n, "share": row.n / total} for row in active],
         "ledger": {"lines": seq, "head": head},
-        "counts_hold": hold,
+        "counts_hold": hold, "flagged": list(flagged), "chats": chats_held,
+        "house": [
+            {"id": one.id, "at": one.at, "action": one.kind, "on": one.contestant or one.voter, "value": one.value,
+             "reason": one.reason, "undoes": one.undoes, "undone": one.undone}
+            for one in house
+        ],
     }  # fmt: skip

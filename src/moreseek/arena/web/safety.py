@@ -1,16 +1,20 @@
 """What stands between browsers and the arena: sessions, forged requests, addresses, headers."""
 
+import base64
+import hashlib
 import hmac
 import ipaddress
 import re
 import secrets
 from collections.abc import Sequence
+from functools import cache
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moreseek.arena.store.database import Database
+from moreseek.arena.web.figures.drawing import STYLE
 
 COOKIE = "arena_session"
 TOKEN_HEADER = "x-arena-token"
@@ -26,6 +30,20 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+
+
+def embeddable() -> dict[str, str]:
+    """Headers of a page that other sites may show in a frame. It is read only: nothing in it can be clicked amiss."""
+    policy = _HEADERS["content-security-policy"].replace("frame-ancestors 'none'", "frame-ancestors *")
+    return {"content-security-policy": policy, "cross-origin-resource-policy": "cross-origin"}
+
+
+@cache
+def picture_headers() -> dict[str, str]:
+    """Headers of an SVG that stands alone: its own colours, known by their hash, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
+    return {"content-security-policy": policy, "cross-origin-resource-policy": "cross-origin"}
 
 
 class SafeHeaders:
@@ -67,6 +85,11 @@ def is_forged(request: Request, database: Database, session: str) -> bool:
     given = request.headers.get(TOKEN_HEADER, "").encode()
     if not hmac.compare_digest(given, token_for(database, session).encode()):
         return True
+    return is_foreign(request)
+
+
+def is_foreign(request: Request) -> bool:
+    """Whether the browser says that another site's page asks."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         return True

@@ -2,8 +2,11 @@
 
 from starlette.requests import Request
 
+from moreseek.arena.web.words_boards import BOARDS_SAY
+from moreseek.arena.web.words_house import HOUSE
+
 LANGUAGES = ("en", "zh")
-WORDS: dict[str, dict[str, str]] = {
+_PAGES: dict[str, dict[str, str]] = {
     "en": {
         "battle": "Battle", "leaderboard": "Leaderboard", "audit": "Audit", "other_language": "中文",
         "theme": "Light or dark",
@@ -73,10 +76,18 @@ WORDS: dict[str, dict[str, str]] = {
         "undone_votes": "已撤回",
     },
 }  # fmt: skip
+WORDS = {language: {**_PAGES[language], **BOARDS_SAY[language], **HOUSE[language]} for language in LANGUAGES}
 FOR_SCRIPTS = (
     "asking", "private", "undone", "counted", "apart_identity", "apart_repeat", "apart_cap", "apart_voter", "thinking",
-    "tokens", "first", "total", "failed", "cut_short", "base", "reasoning", "left", "right",
+    "tokens", "first", "total", "failed", "cut_short", "base", "reasoning", "left", "right", "lead", "lead_named",
+    "lead_direct", "ask", "ask_one", "ask_on", "asking_one", "further", "question", "next", "new_chat",
+    "random_prompt", "nobody_here",
 )  # fmt: skip
+TAGS_ZH = {
+    "correct": "正确", "clear": "清晰", "concise": "简洁", "well written": "文笔好", "wrong": "有错误",
+    "hard to follow": "难以理解",
+}  # fmt: skip
+"""The tags that arena.toml has by default; a house's own are shown as they are."""
 
 
 def language_for(request: Request) -> str:

@@ -9,6 +9,7 @@ from moreseek.arena.live.endpoint import Reply
 from moreseek.arena.live.identity import leak
 from moreseek.arena.live.language import language_of
 from moreseek.arena.live.pacing import in_step
+from moreseek.arena.web.boards import PLOTS
 
 
 def names(site):
@@ -161,3 +162,23 @@ def test_language_and_leaks_cost_little_on_hostile_texts():
         leak(text, ["tiny-r1 zero", "a-1-a-1-a"], "")
         language_of(text)
     assert time.process_time() - begun < 4
+
+
+def test_no_page_moves_before_the_vote_so_that_nobody_sees_who_was_drawn(arena):
+    site = arena(("ok", "second", "third"), min_votes=1)
+    site.browser().battle_and_vote("one")
+    watcher, browser = site.browser().http, site.browser()
+
+    def seen():
+        site.arena.audited = None
+        pages = ["/audit.json", "/leaderboard?lang=en", "/votes.json", "/"]
+        texts = [watcher.get(path).text for path in (*pages, *(f"/plots/{name}.json" for name in PLOTS))]
+        return [text.replace(watcher.cookies.get("arena_session", ""), "") for text in texts]
+
+    before = seen()
+    battle = browser.battle("two")
+    assert seen() == before
+    browser.post(f"/api/battles/{battle.id}/turns", {"prompt": "three"})
+    assert seen() == before
+    browser.vote(battle.id)
+    assert seen() != before

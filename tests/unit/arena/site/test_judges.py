@@ -3,8 +3,10 @@
 import asyncio
 import json
 import time
+from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import update
 from tests.unit.arena.site.running import settings as quick_settings
 from tests.unit.arena.site.test_store import RULES, cast
 
@@ -12,11 +14,13 @@ from moreseek.arena.judged import agreements
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.live.judging import VerifierJudge, judge_battles
 from moreseek.arena.live.posing import pose
+from moreseek.arena.live.roster import entry_of, new_contestant
 from moreseek.arena.replay import Replay, read_export
 from moreseek.arena.standings import board_of
-from moreseek.arena.store import battles, counts, judges, ledger, registry, voters, votes
+from moreseek.arena.store import actions, battles, counts, judges, ledger, registry, voters, votes
 from moreseek.arena.store.database import open_database
 from moreseek.arena.store.export import preferences, read_ledger, write_ledger
+from moreseek.arena.store.tables import battles as stored
 from moreseek.arena.store.tables import judgements
 from moreseek.arena.web.arena import open_arena
 from moreseek.arena.web.audit import audit_of
@@ -101,6 +105,20 @@ def test_every_contestant_answers_a_question_once_and_nothing_is_done_twice(thre
     assert (outcome.battles, tally.judged, len(endpoint.asked)) == (3, 3, 3 * len(more))
 
 
+def test_the_admin_pages_contestants_fight_for_judges_too_and_the_paused_do_not(three, endpoint):
+    endpoint.say["late"] = right
+    given = {"name": "Late", "class": "base", "url": endpoint.url, "model": "late"}
+    house = three.settings.arena.model_copy(update={"internal_endpoints": (urlsplit(endpoint.url).netloc,)})
+    with three.database.write() as connection:
+        one = new_contestant(given, house)
+        config = one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        actions.enter(connection, entry_of(one), config, "a new one", time.time())
+        actions.pause(connection, "Half-9000", "broken", time.time())
+    outcome, _ = fight(three, PROBLEMS[:1])
+    assert outcome.battles == 3
+    assert {asked["body"]["model"] for asked in endpoint.asked} == {"right", "wrong", "late"}
+
+
 def test_a_new_contestant_meets_the_answers_that_are_there(three, endpoint):
     fight(three)
     names = ["right", "half", ("wrong", "reasoning"), "second"]
@@ -118,6 +136,8 @@ def test_judgements_are_no_votes(three, tmp_path):
     before, boards = replay(three.database), LiveBoards(three.database, 1)
     people, audit = boards.board(), audit_of(three)
     fight(three)
+    with three.database.write() as connection:
+        connection.execute(update(stored).values(at=0))  # so long ago that no vote could come any more
     three.audited = None
     assert boards.board() == people
     assert board_of(replay(three.database), min_votes=1) == board_of(before, min_votes=1)

@@ -59,3 +59,23 @@ def test_people_see_what_the_judges_saw(arena, endpoint):
     endpoint.asked.clear()
     assert set(site.browser().battle(PROBLEMS[0].prompt).texts) == {"20", "7"}
     assert endpoint.asked == []
+
+
+def test_of_a_battle_of_several_turns_the_first_answers_are_shown_and_no_judge_judges_it(arena, endpoint):
+    endpoint.say.update(right=right, wrong=lambda _: "7")
+    site = arena(("right", "wrong"), overlap=1.0)
+    first, second = site.browser(), site.browser()
+    battle, question = first.battle(PROBLEMS[0].prompt), {"prompt": PROBLEMS[1].prompt}
+    assert first.post(f"/api/battles/{battle.id}/turns", question).status_code == 200
+    assert first.vote(battle.id).status_code == 200
+    endpoint.asked.clear()
+    seen = second.battle(PROBLEMS[0].prompt)
+    assert set(seen.texts) == {"20", "7"}
+    assert endpoint.asked == []
+    assert second.post(f"/api/battles/{seen.id}/turns", question).status_code == 200
+    assert len(endpoint.asked) == 2  # a further turn has a conversation of its own
+    third = site.browser()
+    assert third.vote(third.battle(PROBLEMS[0].prompt).id).status_code == 200
+    here = SimpleNamespace(database=site.arena.database, settings=site.arena.settings)
+    _, tally = fight(here, PROBLEMS[:1], voted=True)
+    assert tally.judged == 2  # the third voter's battle, and the one fought for the judge

@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 from tests.unit.arena.site.databases import postgresql
 
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.replay import Replay, read_export
 from moreseek.arena.standings import board_of
 from moreseek.arena.store import battles, counts, ledger, registry, voters, votes
-from moreseek.arena.store.database import address, migrate, open_database, shown
+from moreseek.arena.store.database import address, open_database, shown
 from moreseek.arena.store.export import preferences, read_ledger, write_ledger, write_preferences
 from moreseek.arena.store.registry import Entry
 from moreseek.arena.store.tables import metadata
@@ -80,7 +80,9 @@ def battle(database, session="someone", pair=(1, 2), prompt="what?", category="o
 
 def cast(database, name, outcome="model_a", session="someone", at=NOW):
     with database.write() as connection:
-        return votes.cast(connection, voters.find(connection, session), name, outcome, "because", RULES, at)
+        return votes.cast(
+            connection, voters.find(connection, session), name, votes.Given(outcome, "because"), RULES, at
+        )
 
 
 def filled(database, n=80, seed=0):
@@ -284,19 +286,6 @@ def test_preference_pairs_are_rated_decided_votes_with_texts(database, tmp_path)
     ]  # fmt: skip
     assert write_preferences(database, tmp_path / "pairs.jsonl") == 2
     assert json.loads((tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[0])["chosen"] == "left text"
-
-
-def test_migrations_go_up_and_down(where):
-    database = open_database(where, create=True)
-    with database.write() as connection:
-        there = {table.name for table in metadata.sorted_tables}
-        assert there <= set(inspect(connection).get_table_names())
-        migrate(connection, "base")
-        assert not there & set(inspect(connection).get_table_names())
-        migrate(connection)
-        found = {name: {column["name"] for column in inspect(connection).get_columns(name)} for name in there}
-        assert found == {table.name: set(table.columns.keys()) for table in metadata.sorted_tables}
-    database.close()
 
 
 def test_the_counts_board_costs_the_same_however_many_votes(database):

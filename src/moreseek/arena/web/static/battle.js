@@ -1,16 +1,22 @@
-// The battle page: ask, watch both answers, vote, see the names.
+// The battle page: choose a mode, ask, watch the answers, ask on, vote, see the names.
 import { eventsOf } from "./events.js";
 import { fillSafely } from "./safe_html.js";
+import { looksPrivate } from "./private.js";
+import { offer } from "./suggestions.js";
 
 const get = (id) => document.getElementById(id);
 const form = get("ask");
 const words = JSON.parse(form.dataset.words);
-const PRIVATE = /[\w.+-]+@[\w-]+\.\w{2,}|(?<!\d)(?:\+\d{1,3}[ -]?)?(?:\d[ -]?){10,14}(?!\d)|\b(?:sk|pk|ghp|xox[bp])[-_][\w-]{16,}/;
 const KEYS = { 1: "model_a", 2: "model_b", 3: "tie", 4: "both_bad" }; // no arrows: people scroll with them
-let battle = null;
+let mode = form.dataset.mode; // blind, named, direct
 let phase = "ask"; // then: answering, vote, voting, done
+let battle = null;
+let turns = 0;
+let said = { a: [], b: [] }; // of a chat by name: what the server does not keep
 let warned = "";
 let undoTimer = 0;
+
+const sides = () => (mode === "direct" ? ["a"] : ["a", "b"]);
 
 function say(text) {
   get("status").textContent = text;
@@ -31,65 +37,150 @@ async function post(path, body) {
 
 function show(next) {
   phase = next;
-  const asking = phase === "ask";
-  get("answers").hidden = asking;
-  get("voting").hidden = phase !== "vote" && phase !== "voting";
-  get("after").hidden = phase !== "done";
-  for (const element of form.elements) element.disabled = !asking;
+  const blind = mode === "blind";
+  get("ask").hidden = phase !== "ask";
+  get("answers").hidden = phase === "ask" && turns === 0;
+  get("voting").hidden = !blind || (phase !== "vote" && phase !== "voting");
+  get("on").hidden = phase !== "vote" || turns >= Number(form.dataset.turns);
+  get("after").hidden = !(phase === "done" || (phase === "vote" && !blind));
+  get("undo").hidden = phase !== "done";
+  for (const button of document.querySelectorAll(".vote")) button.disabled = phase === "voting";
+  for (const button of document.querySelectorAll(".mode")) button.disabled = phase === "answering" || phase === "voting";
 }
 
-async function ask() {
-  const prompt = get("prompt").value;
+function choose(next) {
+  mode = next;
+  for (const button of document.querySelectorAll(".mode")) {
+    button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+  }
+  get("lead").textContent = mode === "blind" ? words.lead : words[`lead_${mode}`];
+  get("choice").hidden = mode === "blind";
+  if (mode !== "blind") name();
+  get("pick-b").hidden = mode !== "named";
+  if (get("pick-category")) get("pick-category").hidden = mode !== "blind";
+  get("side-b").hidden = mode === "direct";
+  get("answers").classList.toggle("single", mode === "direct");
+  get("send").textContent = mode === "direct" ? words.ask_one : words.ask;
+  get("send-on").textContent = mode === "direct" ? words.ask_one : words.ask_on;
+  get("further-label").textContent = mode === "blind" ? words.further : words.question;
+  get("next").textContent = mode === "blind" ? words.next : words.new_chat;
+  begin();
+}
+
+// Who can be chosen is asked only here, so that the page of a blind battle holds no name.
+async function name() {
+  const { names } = await (await fetch("api/contestants")).json();
+  for (const [place, side] of ["a", "b"].entries()) {
+    const select = get(`model-${side}`);
+    const before = select.value;
+    select.replaceChildren(...names.map((one) => new Option(one)));
+    select.value = names.includes(before) ? before : (names[place] ?? names[0] ?? "");
+  }
+  if (!names.length) say(words.nobody_here);
+}
+
+function begin() {
+  turns = 0;
+  battle = null;
+  said = { a: [], b: [] };
+  for (const side of ["a", "b"]) {
+    get(`turns-${side}`).replaceChildren();
+    get(`revealed-${side}`).replaceChildren();
+    get(`head-${side}`).textContent = side === "a" ? words.left : words.right;
+  }
+  show("ask");
+  say("");
+}
+
+function box(side, className, text) {
+  const element = document.createElement("div");
+  element.className = className;
+  element.textContent = text;
+  get(`turns-${side}`).append(element);
+  return element;
+}
+
+// One question, the first or a further one. Without an answer the page is as it was before.
+async function ask(field) {
+  const prompt = field.value;
   if (!prompt.trim()) return;
-  if (PRIVATE.test(prompt) && warned !== prompt) {
+  if (looksPrivate(prompt) && warned !== prompt) {
     warned = prompt;
     say(words.private);
     return;
   }
-  const category = get("category")?.value ?? "";
+  const before = phase;
   const texts = { a: "", b: "" };
-  for (const side of ["a", "b"]) {
-    get(`answer-${side}`).replaceChildren();
-    get(`revealed-${side}`).replaceChildren();
-    get(`head-${side}`).textContent = side === "a" ? words.left : words.right;
+  const boxes = {};
+  const added = [];
+  for (const side of sides()) {
+    const asked = box(side, "asked", prompt);
+    boxes[side] = box(side, "answer", "");
+    added.push(asked, boxes[side]);
   }
+  turns += 1;
   show("answering");
-  say(words.asking);
+  say(mode === "direct" ? words.asking_one : words.asking);
   try {
-    for await (const event of eventsOf(await post("api/battles", { prompt, category }))) {
+    for await (const event of eventsOf(await request(prompt))) {
       if (event.battle) battle = event.battle;
+      if (event.chat) event.chat.forEach((name, place) => (get(`head-${"ab"[place]}`).textContent = name));
       if (event.error) throw new Error(event.error);
-      if (event.end) return whole(event.end);
-      for (const side of ["a", "b"]) {
+      if (event.end) return whole(event, boxes, field, prompt);
+      for (const side of sides()) {
         if (!event[side]) continue;
         texts[side] += event[side];
-        get(`answer-${side}`).textContent = texts[side];
+        boxes[side].textContent = texts[side];
       }
     }
     throw new Error(words.failed);
   } catch (error) {
-    show("ask");
+    added.forEach((element) => element.remove());
+    turns -= 1;
+    // A turn that failed, once it was begun, makes a blind battle void: there is nothing more to vote on.
+    const over = mode === "blind" && battle !== null;
+    if (over && turns > 0) begin();
+    show(over ? "ask" : before);
+    if (over) battle = null;
     say(error.message);
   }
 }
 
-function whole(html) {
-  fillSafely(get("answer-a"), html[0]);
-  fillSafely(get("answer-b"), html[1]);
+function request(prompt) {
+  if (mode !== "blind") {
+    const contestants = sides().map((side) => get(`model-${side}`).value);
+    return post("api/chats", { contestants, said: sides().map((side) => said[side]), prompt });
+  }
+  if (battle) return post(`api/battles/${battle}/turns`, { prompt });
+  return post("api/battles", { prompt, category: get("category")?.value ?? "" });
+}
+
+function whole(event, boxes, field, prompt) {
+  sides().forEach((side, place) => {
+    fillSafely(boxes[side], event.end[place]);
+    if (!event.facts) return;
+    said[side].push({ role: "user", content: prompt }, { role: "assistant", content: event.facts[place].text });
+    reveal(side, event.facts[place], event.facts[place].name);
+  });
+  field.value = "";
   get("reason").value = "";
   show("vote");
   say("");
 }
 
 async function vote(outcome) {
-  if (phase !== "vote") return;
+  if (phase !== "vote" || mode !== "blind") return;
   show("voting");
+  const tags = [...document.querySelectorAll("#marks input:checked")].map((one) => one.value);
   try {
-    const found = await (await post(`api/battles/${battle}/vote`, { outcome, reason: get("reason").value })).json();
-    found.reveal.forEach((one, place) => reveal("ab"[place], one));
+    const body = { outcome, reason: get("reason").value, tags };
+    const found = await (await post(`api/battles/${battle}/vote`, body)).json();
+    found.reveal.forEach((one, place) => {
+      reveal("ab"[place], one, `${place === 0 ? words.left : words.right}: ${one.name}`);
+    });
     say(found.vote.set_apart ? words[`apart_${found.vote.set_apart}`] : words.counted);
     show("done");
-    get("undo").hidden = false;
+    for (const one of document.querySelectorAll("#marks input")) one.checked = false;
     clearTimeout(undoTimer);
     undoTimer = setTimeout(() => (get("undo").hidden = true), found.undo_s * 1000);
     get("next").focus();
@@ -99,8 +190,8 @@ async function vote(outcome) {
   }
 }
 
-function reveal(side, one) {
-  get(`head-${side}`).textContent = `${side === "a" ? words.left : words.right}: ${one.name}`;
+function reveal(side, one, heading) {
+  get(`head-${side}`).textContent = heading;
   const facts = [words[one.class], one.family];
   if (one.tokens !== null) facts.push(`${one.tokens} ${words.tokens}`);
   facts.push(`${one.first_s.toFixed(1)} ${words.first}`, `${one.total_s.toFixed(1)} ${words.total}`);
@@ -132,18 +223,17 @@ async function undo() {
   }
 }
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (phase === "ask") ask();
-});
-get("prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
-});
-for (const button of document.querySelectorAll(".suggestion")) {
-  button.addEventListener("click", () => {
-    get("prompt").value = button.textContent;
-    get("prompt").focus();
+for (const [id, field] of [["ask", "prompt"], ["on", "further"]]) {
+  get(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (phase === "ask" || phase === "vote") ask(get(field));
   });
+  get(field).addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) get(id).requestSubmit();
+  });
+}
+for (const button of document.querySelectorAll(".mode")) {
+  button.addEventListener("click", () => choose(button.dataset.mode));
 }
 for (const button of document.querySelectorAll(".vote")) {
   button.addEventListener("click", () => vote(button.dataset.outcome));
@@ -151,14 +241,15 @@ for (const button of document.querySelectorAll(".vote")) {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select");
   if (phase !== "vote" || typing || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
+  if (mode !== "blind") return;
   event.preventDefault();
   vote(KEYS[event.key]);
 });
 get("undo").addEventListener("click", undo);
 get("next").addEventListener("click", () => {
-  show("ask");
-  say("");
-  get("prompt").value = "";
+  begin();
   get("prompt").focus();
 });
-show("ask");
+const questions = [...get("questions").children].map((one) => [one.dataset.category, one.textContent]);
+offer(get("suggestions"), questions, get("category"), get("prompt"), words.random_prompt);
+choose(mode);

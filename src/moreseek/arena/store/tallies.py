@@ -1,0 +1,43 @@
+"""What each contestant's answers took in all, those that were voted on, kept up in the vote's transaction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from moreseek.arena.store.tables import tallies
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Means over a contestant's answers; None where nothing is known."""
+
+    answers: int
+    seconds: float
+    first_seconds: float
+    tokens: float | None
+    cost_usd: float | None
+
+
+def add(connection: Connection, contestant_id: int, answer: Any) -> None:
+    """Count an answer: a row of ``answers``."""
+    more = {
+        "answers": 1, "seconds": answer.total_s, "first_seconds": answer.first_s,
+        "counted": int(answer.tokens is not None), "tokens": answer.tokens or 0,
+        "priced": int(answer.cost_usd is not None), "cost_usd": answer.cost_usd or 0.0,
+    }  # fmt: skip
+    grown = {key: tallies.c[key] + value for key, value in more.items()}
+    changed = connection.execute(update(tallies).where(tallies.c.contestant_id == contestant_id).values(grown))
+    if changed.rowcount == 0:
+        connection.execute(insert(tallies), {"contestant_id": contestant_id, **more})
+
+
+def means(connection: Connection) -> dict[int, Tally]:
+    """By contestant."""
+    return {
+        row.contestant_id: Tally(
+            row.answers, row.seconds / row.answers, row.first_seconds / row.answers,
+            row.tokens / row.counted if row.counted else None, row.cost_usd / row.priced if row.priced else None,
+        )
+        for row in connection.execute(select(tallies))
+    }  # fmt: skip

@@ -1,0 +1,47 @@
+"""What the admin page says, and what the audit page says of the house."""
+
+HOUSE: dict[str, dict[str, str]] = {
+    "en": {
+        "admin": "Admin", "admin_key": "Key", "log_in": "Open", "log_out": "Close", "wrong_key": "That is not the key.",
+        "admin_lead": "Every action is public: it gets a line in the ledger, and the audit page shows it with its "
+        "reason.",
+        "contestants": "Contestants", "state": "State", "active": "active", "held": "paused by the house",
+        "resting": "resting after a failure", "by_hand": "entered here", "actions": "Actions", "why": "Reason",
+        "do_pause": "Pause", "do_quota": "Set quota", "do_retire": "Retire", "do_enter": "Enter", "do_flag": "Flag",
+        "do_ban": "Ban", "do_restore": "Take in again", "do_undo": "Undo", "quota_field": "Votes at most",
+        "quota_hint": "empty: no quota", "again": "Name once more; this is final", "addresses": "bar its addresses too",
+        "enter_new": "Enter a contestant", "name": "Name", "url": "URL up to and with /v1",
+        "model_there": "Model there",
+        "key_variable": "Variable with its key", "key_hint": "begins with ARENA_KEY_; never the key itself",
+        "temperature": "Temperature", "max_tokens": "Most tokens", "system": "System prompt",
+        "price_in": "USD per million tokens in", "price_out": "USD per million tokens out",
+        "opens_thinking": "its template opens <think>", "admin_voters": "Voters", "find_voter": "Find a voter, v-…",
+        "find": "Find", "since": "since", "counted_votes": "Votes", "normal": "–", "flagged": "flagged",
+        "banned": "banned", "excluded_by": "taken out by", "log": "What the house did", "when": "When",
+        "action": "Action", "on": "On", "value": "Value", "taken_back": "taken back", "final": "final", "done": "Done.",
+        "enter": "entered", "pause": "paused", "quota_set": "quota", "retire": "retired", "flag": "flagged",
+        "ban": "banned", "restore": "taken in again", "undo_of": "took back no.", "house_log": "What the house did",
+        "house_flagged": "Voters whom the house is looking at (their votes count)", "chats_held":
+        "Named and direct chats (no votes, not kept)",
+    },
+    "zh": {
+        "admin": "管理", "admin_key": "密钥", "log_in": "进入", "log_out": "退出", "wrong_key": "密钥不正确。",
+        "admin_lead": "每项操作都是公开的：账本会记下一行，审计页会连同理由一起显示。",
+        "contestants": "参赛模型", "state": "状态", "active": "参赛中", "held": "由管理员暂停",
+        "resting": "故障后休息中", "by_hand": "在此添加", "actions": "操作", "why": "理由",
+        "do_pause": "暂停", "do_quota": "设置配额", "do_retire": "撤出", "do_enter": "添加", "do_flag": "标记",
+        "do_ban": "封禁", "do_restore": "重新接纳", "do_undo": "撤销", "quota_field": "最多票数",
+        "quota_hint": "留空表示不限", "again": "再输入一次名称；此操作不可撤销", "addresses": "同时禁止其地址",
+        "enter_new": "添加参赛模型", "name": "名称", "url": "网址，到 /v1 为止", "model_there": "端点上的模型名",
+        "key_variable": "存放密钥的环境变量", "key_hint": "以 ARENA_KEY_ 开头；切勿填写密钥本身",
+        "temperature": "温度", "max_tokens": "最多词元", "system": "系统提示词",
+        "price_in": "每百万输入词元（美元）", "price_out": "每百万输出词元（美元）",
+        "opens_thinking": "其模板以 <think> 开头", "admin_voters": "投票者", "find_voter": "查找投票者，v-…",
+        "find": "查找", "since": "起始", "counted_votes": "票数", "normal": "–", "flagged": "已标记",
+        "banned": "已封禁", "excluded_by": "排除原因：", "log": "管理操作记录", "when": "时间",
+        "action": "操作", "on": "对象", "value": "值", "taken_back": "已撤销", "final": "不可撤销", "done": "已完成。",
+        "enter": "添加", "pause": "暂停", "quota_set": "配额", "retire": "撤出", "flag": "标记",
+        "ban": "封禁", "restore": "重新接纳", "undo_of": "撤销第", "house_log": "管理操作记录",
+        "house_flagged": "管理员正在关注的投票者（其投票仍计入）", "chats_held": "具名与直接对话（无投票，不保存内容）",
+    },
+}  # fmt: skip
