@@ -92,10 +92,9 @@ def documents(seed: int, **settings: Any) -> Iterator[Conversation]:
         if is_heldout(prompt):
             continue
         thinking = steps if draw.random() < table.worked_share else ""
-        # Valid as they are made; a run makes a hundred thousand, and checking them would take a fifth of the time.
-        question = Message.model_construct(role="user", content=prompt)
-        reply = Message.model_construct(role="assistant", content=answer, reasoning_content=thinking)
-        yield Conversation.model_construct(messages=(question, reply))
+        question = Message(role="user", content=prompt)
+        reply = Message(role="assistant", content=answer, reasoning_content=thinking)
+        yield Conversation(messages=(question, reply))
 
 
 def _chain(draw: random.Random, operations: int, settings: ArithmeticSettings) -> tuple[str, str, str]:
