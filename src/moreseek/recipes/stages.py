@@ -1,6 +1,7 @@
 """What each stage does between the recipe and the training loop: data, model, method."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -153,16 +154,26 @@ def _shards(stage: PretrainSettings, tokenizer: Tokenizer, folder: StageFolder, 
 
 
 def _encoded(documents: Iterator[Document], tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Token ids of documents, a batch at a time; plain text ends with the end token."""
-    while batch := list(islice(documents, BATCH_OF_DOCUMENTS)):
-        if isinstance(batch[0], Conversation) and all(isinstance(item, Conversation) for item in batch):
-            yield from encode_conversations(tokenizer, batch)  # pyright: ignore[reportArgumentType]
-            continue
-        for item in batch:
-            if isinstance(item, Conversation):
-                yield from encode_conversations(tokenizer, [item])
-            else:
-                yield [*tokenizer.encode(item, special=False), tokenizer.eos_ids[0]]
+    """Token ids of documents, a batch at a time; plain text ends with the end token.
+
+    The next batch is made while this one is encoded, which mostly happens outside Python.
+    """
+    with ThreadPoolExecutor(1, "documents") as maker:
+        coming = maker.submit(_batch, documents)
+        while batch := coming.result():
+            coming = maker.submit(_batch, documents)
+            if isinstance(batch[0], Conversation) and all(isinstance(item, Conversation) for item in batch):
+                yield from encode_conversations(tokenizer, batch)  # pyright: ignore[reportArgumentType]
+                continue
+            for item in batch:
+                if isinstance(item, Conversation):
+                    yield from encode_conversations(tokenizer, [item])
+                else:
+                    yield [*tokenizer.encode(item, special=False), tokenizer.eos_ids[0]]
+
+
+def _batch(documents: Iterator[Document]) -> list[Document]:
+    return list(islice(documents, BATCH_OF_DOCUMENTS))
 
 
 # --- reinforcement learning --------------------------------------------------------------------------------------
