@@ -77,6 +77,16 @@ def test_a_row_of_nonsense_spoils_no_other():
     assert kept
 
 
+def test_a_damaged_weight_is_not_hidden_by_its_byte():
+    weight = torch.randn(64, 64)
+    weight[7, 40] = float("nan")
+    matrix, *kept = packed(weight)
+    found = step.multiply(matrix, torch.randn(3, 64))
+    assert found[:, 7].isnan().all()
+    assert not found[:, :7].isnan().any()
+    assert kept
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "v3"])
 def test_a_batch_equals_single_requests_to_the_bit(make_model, kind):
     model = make_model(kind)

@@ -21,8 +21,6 @@ from moreseek.run_folder import resolve_model
 from moreseek.training.device import choose_device, measured_matmul_gflops, set_threads
 
 COPIED = 1 << 28  # bytes, more than any cache holds
-
-
 BYTE_AND_SCALE = 1 + 4 / GROUP  # bytes of an int8 weight
 INT8_FACTOR = 4  # byte products that an instruction makes for one of floats
 

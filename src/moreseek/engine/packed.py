@@ -57,7 +57,7 @@ class PackedModel:
         made.layers, made.layer = 1, layers
         made.norm = module.norm.weight.data_ptr()
         made.embedding_norm, made.state_norm = module.enorm.weight.data_ptr(), module.hnorm.weight.data_ptr()
-        made.joint = self._matrix("mtp.joint", module.eh_proj.weight, None)
+        made.joint = self._matrix("mtp.joint", module.eh_proj.weight)
         return made
 
     def _model(self, blocks: list[step.Layer]) -> step.Model:
@@ -76,7 +76,7 @@ class PackedModel:
             normalise=int(config.norm_topk_prob), latent=int(config.is_deepseek), eps=config.rms_norm_eps,
             latent_eps=LATENT_EPS, scale=first.scale, scaling=config.routed_scaling_factor, layer=layers,
             embedding=source.embed_tokens.weight.data_ptr(), norm=source.norm.weight.data_ptr(),
-            head_matrix=self._matrix("head", source.head, None),
+            head_matrix=self._matrix("head", source.head),
         )  # fmt: skip
 
     def _layer(self, name: str, block: Block, place: int) -> step.Layer:
@@ -95,7 +95,7 @@ class PackedModel:
         if isinstance(block.mlp, MoE):
             self._experts(name, block.mlp, made)
         else:
-            made.dense = self._mlp(f"{name}.mlp", block.mlp, exact=place < SENSITIVE)
+            made.dense = self._mlp(f"{name}.mlp", block.mlp, exact_down=place < SENSITIVE)
         return made
 
     def _grouped(self, name: str, attention: GroupedQueryAttention, made: step.Layer) -> None:
@@ -110,50 +110,42 @@ class PackedModel:
             made.q_up = self._linear(f"{name}.q_up", attention.q_b_proj)
             made.q_latent_norm = attention.q_a_layernorm.weight.data_ptr()
         up = attention.kv_b_proj.weight.view(attention.heads, attention.nope + attention.value, attention.rank)
-        up_k = [self._exact(f"{name}.up_k{h}", head[: attention.nope].t()) for h, head in enumerate(up)]
-        up_v = [self._exact(f"{name}.up_v{h}", head[attention.nope :]) for h, head in enumerate(up)]
+        up_k = [self._matrix(f"{name}.up_k{h}", head[: attention.nope].t(), exact=True) for h, head in enumerate(up)]
+        up_v = [self._matrix(f"{name}.up_v{h}", head[attention.nope :], exact=True) for h, head in enumerate(up)]
         made.up_k, made.up_v = self._array(step.Matrix, up_k), self._array(step.Matrix, up_v)
 
     def _experts(self, name: str, moe: MoE, made: step.Layer) -> None:
         pairs = zip(moe.experts.gate_up_proj, moe.experts.down_proj, strict=True)
         experts = [
-            step.FeedForward(
-                self._matrix(f"{name}.gate_up{e}", gate_up, None), self._matrix(f"{name}.down{e}", down, None)
-            )
+            step.FeedForward(self._matrix(f"{name}.gate_up{e}", gate_up), self._matrix(f"{name}.down{e}", down))
             for e, (gate_up, down) in enumerate(pairs)
         ]
         made.experts = self._array(step.FeedForward, experts)
-        made.router = self._array(step.Matrix, [self._exact(f"{name}.router", moe.gate.weight)])
+        made.router = self._array(step.Matrix, [self._matrix(f"{name}.router", moe.gate.weight, exact=True)])
         made.router_bias = moe.gate.bias.data_ptr()
         if moe.shared_experts is not None:
             made.dense = self._mlp(f"{name}.shared", moe.shared_experts)
 
-    def _mlp(self, name: str, mlp: MLP, exact: bool = False) -> step.FeedForward:
-        gate_up, down = mlp.gate_up_proj.weight, mlp.down_proj.weight
-        pack_down = self._exact if exact else self._matrix
-        return step.FeedForward(self._matrix(f"{name}.gate_up", gate_up, None), pack_down(f"{name}.down", down, None))
+    def _mlp(self, name: str, mlp: MLP, exact_down: bool = False) -> step.FeedForward:
+        gate_up = self._matrix(f"{name}.gate_up", mlp.gate_up_proj.weight)
+        return step.FeedForward(gate_up, self._matrix(f"{name}.down", mlp.down_proj.weight, exact=exact_down))
 
     def _linear(self, name: str, linear: nn.Linear) -> step.Matrix:
         return self._matrix(name, linear.weight, linear.bias)
 
-    def _matrix(self, name: str, weight: Tensor, bias: Tensor | None) -> step.Matrix:
-        """weight: (outputs, inputs)."""
-        if self.precision == "fp32":
-            return self._exact(name, weight, bias)
+    def _matrix(self, name: str, weight: Tensor, bias: Tensor | None = None, exact: bool = False) -> step.Matrix:
+        """weight: (outputs, inputs). ``exact``: as floats, whatever the precision."""
         outputs, inputs = weight.shape
-        size, scales = step.byte_sizes(outputs, inputs)
-        panels = self._room(name, size, torch.uint8)
-        factors = self._room(f"{name}.scales", scales)
-        step.pack_bytes(weight.detach(), panels, factors)
-        pointer = None if bias is None else bias.data_ptr()
-        return step.Matrix(panels.data_ptr(), factors.data_ptr(), pointer, inputs, outputs)
-
-    def _exact(self, name: str, weight: Tensor, bias: Tensor | None = None) -> step.Matrix:
-        outputs, inputs = weight.shape
-        panels = self._room(name, step.packed_size(outputs, inputs))
-        step.pack(weight.detach(), panels)
-        pointer = None if bias is None else bias.data_ptr()
-        return step.Matrix(panels.data_ptr(), None, pointer, inputs, outputs)
+        scales = None
+        if exact or self.precision == "fp32":
+            panels = self._room(name, step.packed_size(outputs, inputs))
+            step.pack(weight.detach(), panels)
+        else:
+            size, count = step.byte_sizes(outputs, inputs)
+            panels, scales = self._room(name, size, torch.uint8), self._room(f"{name}.scales", count)
+            step.pack_bytes(weight.detach(), panels, scales)
+        addresses = (None if tensor is None else tensor.data_ptr() for tensor in (panels, scales, bias))
+        return step.Matrix(*addresses, inputs, outputs)
 
     def _room(self, name: str, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A buffer that is used again at the next refresh."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,6 +24,7 @@ from moreseek.engine.sampling import SamplingParams
 from moreseek.machine import cache_folder, describe_machine
 from moreseek.model.transformer import Transformer
 from moreseek.native.bindings import usable
+from moreseek.run_folder import write_json
 
 Asked = Literal["auto", "fp32", "int8"]
 
@@ -54,38 +56,37 @@ def choose_precision(model: Transformer, asked: Asked = "auto") -> Precision:
     """``asked``, or for "auto" the faster of those that keep perplexity within 1 % of fp32's; measured when this
     machine first meets these weights (seconds), and known from then on.
     """
-    parameters = sum(p.numel() for p in model.parameters())
     if asked != "auto":
         return asked
-    if parameters < SMALLEST or not usable(model.embed_tokens.weight):
+    if _parameters(model) < SMALLEST or not usable(model.embed_tokens.weight):
         return "fp32"
     path = cache_folder() / f"precision-{_fingerprint(model)}.json"
-    try:
-        return Measured(**json.loads(path.read_text(encoding="utf-8"))).precision
-    except (OSError, ValueError, TypeError):
-        pass
-    print("measuring which precision is fast here (once for this model: seconds)…", file=sys.stderr, flush=True)
-    measured = measure(model)
-    print(str(measured), file=sys.stderr, flush=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps(asdict(measured)), encoding="utf-8")
-        beside.replace(path)
-    except OSError:
-        pass  # a cache that cannot be written costs seconds the next time, nothing else
+    measured = _read(path)
+    if measured is None:
+        print("measuring which precision is fast here (once for this model: seconds)…", file=sys.stderr, flush=True)
+        measured = measure(model)
+        print(str(measured), file=sys.stderr, flush=True)
+        with suppress(OSError):  # a cache that cannot be written costs seconds the next time, nothing else
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, asdict(measured))
     return measured.precision
 
 
 def known() -> list[Measured]:
     """What this machine has measured so far."""
-    found = []
-    for path in sorted(cache_folder().glob("precision-*.json")):
-        try:
-            found.append(Measured(**json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError):
-            continue
-    return found
+    return [found for path in sorted(cache_folder().glob("precision-*.json")) if (found := _read(path)) is not None]
+
+
+def _read(path: Path) -> Measured | None:
+    """None where nothing readable is."""
+    try:
+        return Measured(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _parameters(model: Transformer) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def measure(model: Transformer) -> Measured:
@@ -107,8 +108,7 @@ def measure(model: Transformer) -> Measured:
                 seconds[name, rows] = min(spent, seconds.get((name, rows), math.inf))
     alone, together = (seconds["fp32", rows] / seconds["int8", rows] for rows in (1, ROWS))
     pays = min(alone, together) >= LEAST_GAIN and ratio <= 1 + MOST_LOSS
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    name = f"{config.model_type}, {millions:.0f}M parameters"
+    name = f"{config.model_type}, {_parameters(model) / 1e6:.0f}M parameters"
     return Measured("int8" if pays else "fp32", name, round(alone, 3), round(together, 3), round(ratio, 5))
 
 

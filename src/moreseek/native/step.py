@@ -13,7 +13,6 @@ PANEL = 64
 BLOCK_SIZE = 16
 """Tokens of a cache block."""
 
-
 GROUP = 32
 """Inputs that share a scale where weights are bytes."""
 

@@ -35,29 +35,27 @@ struct Bytes { // rows of x: bytes (rows, groups · GROUP), and a group's scale 
     i64 groups;
 };
 
-// A row; the largest of each group becomes 127.
-static void to_bytes(const float *x, i64 inputs, int8_t *values, float *scales, int32_t *starts) {
-    for (i64 low = 0, g = 0; low < inputs; low += GROUP, g++) {
-        alignas(64) float part[GROUP];
-        i64 here = inputs - low < GROUP ? inputs - low : GROUP;
-        memcpy(part, x + low, here * 4);
-        for (i64 i = here; i < GROUP; i++) part[i] = 0.0f;
-        float most = 0.0f, nothing = 0.0f; // stays 0 unless something is not finite
+// A group as bytes, the largest of which is 127 → their scale, NaN where something in it is not finite.
+static inline float to_bytes(const float *group, int8_t *values) {
+    float most = 0.0f, nothing = 0.0f; // stays 0 unless something is not finite
 #pragma omp simd reduction(max : most) reduction(+ : nothing)
-        for (i64 i = 0; i < GROUP; i++) {
-            float size = std::fabs(part[i]);
-            most = size > most ? size : most;
-            nothing += part[i] - part[i];
-        }
-        float factor = most > 0.0f ? 127.0f / most : 0.0f;
+    for (i64 i = 0; i < GROUP; i++) {
+        float size = std::fabs(group[i]);
+        most = size > most ? size : most;
+        nothing += group[i] - group[i];
+    }
+    float factor = most > 0.0f ? 127.0f / most : 0.0f;
+    for (i64 i = 0; i < GROUP; i++) values[i] = (int8_t)(int32_t)__builtin_rintf(group[i] * factor);
+    return most / 127.0f + nothing;
+}
+
+static void row_to_bytes(const float *x, i64 inputs, int8_t *values, float *scales, int32_t *starts) {
+    for (i64 low = 0, g = 0; low < inputs; low += GROUP, g++) {
+        alignas(64) float group[GROUP] = {};
+        memcpy(group, x + low, (inputs - low < GROUP ? inputs - low : GROUP) * 4);
+        scales[g] = to_bytes(group, values + low);
         int32_t sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (i64 i = 0; i < GROUP; i++) {
-            int32_t value = (int32_t)__builtin_rintf(part[i] * factor);
-            values[low + i] = (int8_t)value;
-            sum += value;
-        }
-        scales[g] = most / 127.0f + nothing;
+        for (i64 i = 0; i < GROUP; i++) sum += values[low + i];
         starts[g] = -OFFSET * sum;
     }
 }
@@ -114,7 +112,7 @@ void multiply_quantised(const Matrix &w, const float *x, i64 x_row, i64 rows, fl
     int32_t *starts = (int32_t *)scratch(8, rows * groups);
     parallel_parts(rows, worth(rows, 4 * w.inputs, threads), [&](int, i64 low, i64 high) {
         for (i64 r = low; r < high; r++)
-            to_bytes(x + r * x_row, w.inputs, values + r * groups * GROUP, scales + r * groups, starts + r * groups);
+            row_to_bytes(x + r * x_row, w.inputs, values + r * groups * GROUP, scales + r * groups, starts + r * groups);
     });
     Bytes bytes{values, scales, starts, groups};
     parallel(panels, worth(panels, 2 * rows * w.inputs * PANEL / 4, threads),
@@ -129,17 +127,15 @@ extern "C" void native_pack_bytes(const float *weight, i64 output_step, i64 inpu
     parallel(count, worth(count, 8 * inputs * PANEL, threads), [&](i64 panel) {
         for (i64 j = 0; j < PANEL; j++)
             for (i64 g = 0; g < groups; g++) {
-                float part[GROUP], most = 0.0f;
+                float group[GROUP];
+                int8_t values[GROUP];
                 for (i64 i = 0; i < GROUP; i++) {
                     i64 output = panel * PANEL + j, input = g * GROUP + i;
-                    part[i] = output < outputs && input < inputs ? weight[output * output_step + input * input_step] : 0.0f;
-                    most = std::fabs(part[i]) > most ? std::fabs(part[i]) : most;
+                    group[i] = output < outputs && input < inputs ? weight[output * output_step + input * input_step] : 0.0f;
                 }
-                float factor = most > 0.0f ? 127.0f / most : 0.0f;
-                scales[(panel * groups + g) * PANEL + j] = most / 127.0f;
+                scales[(panel * groups + g) * PANEL + j] = to_bytes(group, values);
                 uint8_t *to = panels + ((panel * groups + g) * GROUP * PANEL + j * QUAD);
-                for (i64 i = 0; i < GROUP; i++)
-                    to[i / QUAD * PANEL * QUAD + i % QUAD] = (uint8_t)((int)__builtin_rintf(part[i] * factor) + OFFSET);
+                for (i64 i = 0; i < GROUP; i++) to[i / QUAD * PANEL * QUAD + i % QUAD] = (uint8_t)(values[i] + OFFSET);
             }
     });
 }
