@@ -52,6 +52,10 @@ class RunFolder:
         found = sorted(folder for folder in self.path.glob("[0-9][0-9]-*") if (folder / "stage.json").is_file())
         return [StageFolder(folder, folder.name.split("-", 1)[1]) for folder in found]
 
+    def finished(self) -> list[StageFolder]:
+        """Those of them that have a model, in order."""
+        return [stage for stage in self.stages() if (stage.model / "config.json").is_file()]
+
     @property
     def is_run(self) -> bool:
         return (self.path / "run.json").is_file()
@@ -130,7 +134,7 @@ def resolve_model(name: str) -> Path:
         run, wanted = RunFolder(path.parent), path.name
     if not run.is_run:
         raise InputError(f"{name}: neither a run, a run's stage, a model folder (config.json) nor a .gguf file.")
-    finished = {stage.name: stage for stage in run.stages() if (stage.model / "config.json").is_file()}
+    finished = {stage.name: stage for stage in run.finished()}
     if not finished:
         raise InputError(f"{run.path}: no stage has finished yet; `moreseek status {run.path}` shows where it stands.")
     if wanted is None:

@@ -152,7 +152,7 @@ def run(
 
     Runner(loaded, folder, accept_changes, stage).run()
     typer.echo(f"\nReport: {folder.path / 'report.html'}")
-    if any((begun.model / "config.json").is_file() for begun in folder.stages()):
+    if folder.finished():
         typer.echo(f"Talk to it: moreseek chat {folder.path}")
 
 

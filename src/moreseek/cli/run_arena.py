@@ -29,7 +29,7 @@ def arena_of(folder: Path) -> Path:
     path = folder / "arena" / "arena.toml"
     written = load_arena(path).contestant if path.is_file() else ()
     recipe = read_json(folder / "run.json", ("recipe",))["recipe"]
-    finished = [stage for stage in run.stages() if (stage.model / "config.json").is_file()]
+    finished = run.finished()
     tables = [_stage_table(run, stage, recipe) for stage in finished if not _is_there(run, stage, written)]
     if not any(one.path == _SMOLLM2 for one in written) and _smollm2_is_installed():
         tables.append(_table(name=_SMOLLM2_NAME, **{"class": "base"}, path=_SMOLLM2, temperature=0, max_tokens=32))

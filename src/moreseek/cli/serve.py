@@ -66,8 +66,7 @@ def named_models(arguments: Iterable[str]) -> dict[str, Path]:
         known = [(name, resolve_model(model))]
         run_folder = RunFolder(Path(model))
         if run_folder.is_run:
-            stages = [stage for stage in run_folder.stages() if (stage.model / "config.json").is_file()]
-            known += [(f"{name}/{stage.name}", stage.model) for stage in stages]
+            known += [(f"{name}/{stage.name}", stage.model) for stage in run_folder.finished()]
         for one, path in known:
             if named.setdefault(one, path.resolve()) != path.resolve():
                 raise InputError(f"two models would be served as {one}. Give one of them a name: OTHER={model}")

@@ -17,13 +17,13 @@ from moreseek.data.shards import TokenShards, write_shards
 from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import Transformer, build
-from moreseek.model.weights import load_model, save_model
+from moreseek.model.weights import load_model
 from moreseek.recipes.recipe import Recipe
 from moreseek.records import Conversation, Problem
 from moreseek.run_folder import StageFolder
 from moreseek.text.chat import encode_conversations
 from moreseek.text.tokenizer import Tokenizer, train_tokenizer
-from moreseek.training.checkpoint import require_whole, write_folder
+from moreseek.training.checkpoint import require_whole, write_folder, write_pair
 from moreseek.training.grpo import GRPO
 from moreseek.training.loop import Loop, Method
 from moreseek.training.pretrain import Pretrain
@@ -61,18 +61,8 @@ def train_stage(
         ready.model, ready.tokenizer, ready.method, stage, folder.path, precision, tensorboard=recipe.run.tensorboard
     )
     loop.run(on_step)
-    write_model(ready.model, ready.tokenizer, folder.model)
+    write_pair(ready.model, ready.tokenizer, folder.model)
     return loop
-
-
-def write_model(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
-    """The finished model as a Hugging Face folder with tokenizer and chat template, made atomically."""
-
-    def fill(target: Path) -> None:
-        save_model(model, target)
-        tokenizer.save(target)
-
-    write_folder(folder, fill)
 
 
 def load_pair(path: Path, device: torch.device | str = "cpu") -> tuple[Transformer, Tokenizer]:

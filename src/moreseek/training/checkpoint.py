@@ -18,8 +18,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from moreseek.errors import FaultError, InputError
+from moreseek.model.transformer import Transformer
+from moreseek.model.weights import save_model
+from moreseek.text.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
+
+
+def save_pair(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
+    """A model and its tokenizer as a Hugging Face folder, file by file."""
+    save_model(model, folder)
+    tokenizer.save(folder)
+
+
+def write_pair(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
+    """The same, made atomically, with a manifest."""
+    write_folder(folder, lambda target: save_pair(model, tokenizer, target))
 
 
 @dataclass

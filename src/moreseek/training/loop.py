@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -15,9 +16,8 @@ from torch import Tensor
 
 from moreseek.errors import FaultError
 from moreseek.model.transformer import Transformer
-from moreseek.model.weights import save_model
 from moreseek.text.tokenizer import Tokenizer
-from moreseek.training.checkpoint import Checkpoint, load_latest, save_checkpoint
+from moreseek.training.checkpoint import Checkpoint, load_latest, save_checkpoint, save_pair
 from moreseek.training.device import calm_collector
 from moreseek.training.metrics import MetricsFile, TensorBoard
 from moreseek.training.optimizer import Optimizers, lr_factor
@@ -196,19 +196,14 @@ class Loop:
             "step": self.step, "elapsed_s": self.elapsed_s, "tokens": self.tokens, "complete": self._complete,
             "method": self.method.state(),
         }  # fmt: skip
-        save_checkpoint(
-            self.folder / "checkpoints", self.step, self._save_model, tensors, state, self.settings.keep_checkpoints
-        )
+        fill = partial(save_pair, self.model, self.tokenizer)
+        save_checkpoint(self.folder / "checkpoints", self.step, fill, tensors, state, self.settings.keep_checkpoints)
 
     def _refuse_broken_weights(self) -> None:
         """A loss is finite one step longer than the weights that give it: such a checkpoint would end every resume."""
         for name, parameter in self.model.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise FaultError(self._diverged(self.step, f"{name} holds values that are not finite"))
-
-    def _save_model(self, folder: Path) -> None:
-        save_model(self.model, folder)
-        self.tokenizer.save(folder)
 
     def _resume(self, note: Callable[[str], None]) -> None:
         found = load_latest(self.folder / "checkpoints", note)

@@ -11,9 +11,8 @@ from typing import Protocol
 
 from moreseek.engine.sampling import Completion, SamplingParams
 from moreseek.model.transformer import Transformer
-from moreseek.model.weights import save_model
 from moreseek.text.tokenizer import Tokenizer
-from moreseek.training.checkpoint import write_folder
+from moreseek.training.checkpoint import write_pair
 from moreseek.training.settings import SamplerSettings
 
 
@@ -51,12 +50,7 @@ class WeightsFolder:
         """Whether the folder is new. Where ``every`` is 0, only the first call of a process writes."""
         due = self._written is None or (self._every > 0 and step - self._written >= self._every)
         if due:
-
-            def fill(folder: Path) -> None:
-                save_model(model, folder)
-                self._tokenizer.save(folder)
-
-            write_folder(self.path, fill)
+            write_pair(model, self._tokenizer, self.path)
             self._written = step
         return due
 
