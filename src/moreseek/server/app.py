@@ -26,8 +26,8 @@ from moreseek.server.parsing import parse
 from moreseek.server.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from moreseek.server.response_requests import ResponseRequest
 from moreseek.server.responses import KeptResponses, ResponseAnswer
-from moreseek.server.service import Served, body_of, meter_of, model_of, stream, whole
-from moreseek.server.streams import GONE, refusal_of
+from moreseek.server.service import Served, body_of, meter_of, model_of, visit_of
+from moreseek.server.streams import GONE, EventStream, refusal_of, unless_gone
 
 
 def build_app(served: Served) -> Starlette:
@@ -124,27 +124,36 @@ async def _chat(request: Request) -> Response:
     asked = parse(ChatRequest, await body_of(request))
     name, llm = await model_of(request, asked.model)
     answer = await ChatAnswer.to(asked, name, llm, meter_of(request))
-    if asked.stream:
-        return stream(request, answer.events(), len(answer.jobs))
-    return await whole(request, answer.whole(), len(answer.jobs))
+    return await _answered(request, answer)
 
 
 async def _complete(request: Request) -> Response:
     asked = parse(CompletionRequest, await body_of(request))
     name, llm = await model_of(request, asked.model)
     answer = await TextAnswer.to(asked, name, llm, meter_of(request))
-    if asked.stream:
-        return stream(request, answer.events(), len(answer.jobs))
-    return await whole(request, answer.whole(), len(answer.jobs))
+    return await _answered(request, answer)
 
 
 async def _respond(request: Request) -> Response:
     asked = parse(ResponseRequest, await body_of(request))
     name, llm = await model_of(request, asked.model)
     answer = await ResponseAnswer.to(asked, name, llm, request.app.state.responses, meter_of(request))
-    if asked.stream:
-        return stream(request, answer.events(), len(answer.chat.jobs), named=True)
-    return await whole(request, answer.whole(), len(answer.chat.jobs))
+    return await _answered(request, answer, named=True)
+
+
+async def _answered(
+    request: Request, answer: ChatAnswer | TextAnswer | ResponseAnswer, named: bool = False
+) -> Response:
+    """As events or whole, once there is room for its completions; it is dropped when the client goes.
+
+    ``named``: events have their type as their name, and no [DONE] follows the last one. Raises RefusedError (429).
+    """
+    visit = visit_of(request)
+    assert visit.model is not None
+    turn = visit.model.queue.join(visit.key, len(answer.jobs))
+    if answer.asked.stream:
+        return EventStream(answer.events(), turn, visit, named)
+    return await unless_gone(request, turn, answer.whole)
 
 
 async def _kept_response(request: Request) -> Response:

@@ -68,7 +68,7 @@ class ResponseAnswer:
     """The answer to a request: events as pieces come, each with its number."""
 
     def __init__(self, chat: ChatAnswer, asked: ResponseRequest, turns: list[ChatMessage], kept: KeptResponses) -> None:
-        self.chat, self.asked, self.turns, self.kept = chat, asked, turns, kept
+        self.chat, self.asked, self.turns, self.kept, self.jobs = chat, asked, turns, kept, chat.jobs
         self.id, self.created = _new("resp"), int(time.time())
         self.output: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None  # the item of ``output`` that goes on
@@ -179,7 +179,7 @@ class ResponseAnswer:
         return {"type": kind, "sequence_number": self._number - 1, **fields}
 
     def _response(self, status: str) -> dict[str, Any]:
-        asked, params = self.asked, self.chat.jobs[0].request.params
+        asked, params = self.asked, self.jobs[0].request.params
         given = asked.model_dump(by_alias=True, exclude_none=True, include={"tools", "tool_choice", "text"})
         return {
             "id": self.id, "object": "response", "created_at": self.created, "status": status, "error": None,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from moreseek.engine.llm import LLM
 from moreseek.server.errors import RefusedError
 from moreseek.server.metrics import Meter, Metrics
 from moreseek.server.models import Models, ServedModel
-from moreseek.server.streams import GONE, EventStream, unless_gone
+from moreseek.server.streams import GONE
 
 MOST_BODY = 8 << 20
 
@@ -91,25 +89,3 @@ def meter_of(request: Request) -> Callable[[], Meter]:
     visit = visit_of(request)
     assert visit.model is not None
     return partial(Meter, request.app.state.served.metrics, visit.model.name, visit.begun)
-
-
-def stream(request: Request, chunks: AsyncIterator[dict[str, Any]], count: int, named: bool = False) -> Response:
-    """The chunks as events, once there is room for ``count`` completions. Raises RefusedError (429).
-
-    ``named``: events have their type as their name, and no [DONE] follows the last one.
-    """
-    visit = visit_of(request)
-    assert visit.model is not None
-    return EventStream(chunks, visit.model.queue.join(visit.key, count), visit, named)
-
-
-async def whole(request: Request, work: Coroutine[Any, Any, dict[str, Any]], count: int) -> Response:
-    """The result of ``work`` as JSON, once there is room; it is dropped when the client goes. Raises RefusedError."""
-    visit = visit_of(request)
-    assert visit.model is not None
-    try:
-        turn = visit.model.queue.join(visit.key, count)
-    except RefusedError:
-        work.close()
-        raise
-    return await unless_gone(request, turn, work)

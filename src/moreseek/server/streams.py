@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -80,12 +80,14 @@ class EventStream(Response):
                 await self._write(send, ": ping\n\n")
 
 
-async def unless_gone(request: Request, turn: Turn, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
+async def unless_gone(
+    request: Request, turn: Turn, work: Callable[[], Coroutine[Any, Any, dict[str, Any]]]
+) -> Response:
     """What ``work`` gives once it is its turn, as JSON; it is dropped when the client leaves before."""
 
     async def answer() -> dict[str, Any]:
         await turn.wait()
-        return await work
+        return await work()
 
     tasks = [asyncio.ensure_future(answer()), asyncio.ensure_future(_gone(request.receive))]
     try:
@@ -93,7 +95,6 @@ async def unless_gone(request: Request, turn: Turn, work: Coroutine[Any, Any, di
         return JSONResponse(tasks[0].result()) if tasks[0].done() else Response(status_code=GONE)
     finally:
         await _ended(tasks)
-        work.close()  # it may not have begun
         turn.leave()
 
 
