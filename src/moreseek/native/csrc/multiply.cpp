@@ -45,8 +45,8 @@ static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64
     bool last = column + PANEL >= w.outputs;
     // A few rows are bound by memory anyway, and the hardware reads ahead of them.
     Ahead ahead{weights + w.inputs * PANEL, last || tiles < 3 ? 0 : (SPAN * PANEL / LINE + tiles - 1) / tiles};
-    for (i64 r = 0; r < rows;) {
-        i64 left = rows - r, take = left >= 12 || left == 6 ? 6 : left > 6 ? (left + 1) / 2 : left;
+    for (i64 r = 0, take; r < rows; r += take) {
+        take = tile_rows(rows - r);
         const float *a = x + r * x_row;
         float *c = y + r * y_row;
         switch (take) {
@@ -57,7 +57,6 @@ static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64
         case 5: rows_of<5, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
         default: rows_of<6, V>(w, a, x_row, weights, column, c, y_row, add, ahead);
         }
-        r += take;
     }
 }
 

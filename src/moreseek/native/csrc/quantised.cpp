@@ -2,33 +2,59 @@
 // and group at a time. Sums within a group are whole numbers, those over groups run in order: a row's result depends on
 // nothing but the row. Twin: tests/twins/test_quantised.py, in torch.
 #include "step.h"
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 constexpr i64 GROUP = 32, QUAD = 4; // inputs that share a scale; inputs that one instruction takes
-constexpr int OFFSET = 128;         // weights are stored with it, since the instruction takes unsigned by signed bytes
+constexpr int OFFSET = 128;         // weights are stored with it, since VNNI takes unsigned by signed bytes
 
 typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
-// sum[l] += Σ weights[4·l + k] · quad[k], k < 4
-static inline Ints quad_dot(Ints sum, const uint8_t *weights, int32_t quad) {
+// QUAD weights for each of LANES outputs, ready to be multiplied, and what a sum of products begins with.
 #if defined(__AVX512VNNI__)
-    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_loadu_si512(weights), _mm512_set1_epi32(quad));
-#elif defined(__AVXVNNI__) && defined(__AVX__)
-    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, _mm256_loadu_si256((const __m256i *)weights),
-                                         _mm256_set1_epi32(quad));
+struct Quads {
+    __m512i bytes;
+    explicit Quads(const uint8_t *from) : bytes(_mm512_loadu_si512(from)) {}
+    Ints dot(Ints sum, int32_t x) const { return (Ints)_mm512_dpbusd_epi32((__m512i)sum, bytes, _mm512_set1_epi32(x)); }
+    static int32_t start(int32_t x_sum) { return -OFFSET * x_sum; }
+};
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+struct Quads {
+    __m256i bytes;
+    explicit Quads(const uint8_t *from) : bytes(_mm256_loadu_si256((const __m256i *)from)) {}
+    Ints dot(Ints sum, int32_t x) const { return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, bytes, _mm256_set1_epi32(x)); }
+    static int32_t start(int32_t x_sum) { return -OFFSET * x_sum; }
+};
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+// Unsigned by signed into 16 bits would overflow: so sizes by x with the weight's sign, 2 · 127 · 127 at most.
+struct Quads {
+    __m256i bytes, sizes;
+    explicit Quads(const uint8_t *from)
+        : bytes(_mm256_xor_si256(_mm256_loadu_si256((const __m256i *)from), _mm256_set1_epi8((char)OFFSET))),
+          sizes(_mm256_abs_epi8(bytes)) {}
+    Ints dot(Ints sum, int32_t x) const {
+        __m256i pairs = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(_mm256_set1_epi32(x), bytes));
+        return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    }
+    static int32_t start(int32_t) { return 0; }
+};
 #else
-    int8_t a[QUAD];
-    memcpy(a, &quad, QUAD);
-    for (int l = 0; l < LANES; l++)
-        sum[l] += weights[QUAD * l] * a[0] + weights[QUAD * l + 1] * a[1] + weights[QUAD * l + 2] * a[2] +
-                  weights[QUAD * l + 3] * a[3];
-    return sum;
+struct Quads {
+    const uint8_t *bytes;
+    explicit Quads(const uint8_t *from) : bytes(from) {}
+    Ints dot(Ints sum, int32_t x) const {
+        int8_t a[QUAD];
+        memcpy(a, &x, QUAD);
+        for (int l = 0; l < LANES; l++)
+            for (int i = 0; i < QUAD; i++) sum[l] += bytes[QUAD * l + i] * a[i];
+        return sum;
+    }
+    static int32_t start(int32_t x_sum) { return -OFFSET * x_sum; }
+};
 #endif
-}
 
-struct Bytes { // rows of x: bytes (rows, groups · GROUP), and a group's scale and its bytes' sum · −OFFSET
+struct Bytes { // rows of x: bytes (rows, groups · GROUP), and a group's scale and what its sums of products begin with
     const int8_t *values;
     const float *scales;
     const int32_t *starts;
@@ -56,7 +82,7 @@ static void row_to_bytes(const float *x, i64 inputs, int8_t *values, float *scal
         scales[g] = to_bytes(group, values + low);
         int32_t sum = 0;
         for (i64 i = 0; i < GROUP; i++) sum += values[low + i];
-        starts[g] = -OFFSET * sum;
+        starts[g] = Quads::start(sum);
     }
 }
 
@@ -70,10 +96,13 @@ static inline void tile(const Bytes &x, i64 row, const uint8_t *panel, const flo
             for (int v = 0; v < V; v++) whole[r][v] = Ints{} + x.starts[(row + r) * x.groups + g];
         const uint8_t *weights = panel + (g * GROUP * PANEL + c * QUAD);
         for (i64 i = 0; i < GROUP; i += QUAD, weights += PANEL * QUAD)
-            for (int r = 0; r < R; r++) {
-                int32_t quad;
-                memcpy(&quad, x.values + ((row + r) * x.groups + g) * GROUP + i, QUAD);
-                for (int v = 0; v < V; v++) whole[r][v] = quad_dot(whole[r][v], weights + v * LANES * QUAD, quad);
+            for (int v = 0; v < V; v++) {
+                Quads quads(weights + v * LANES * QUAD);
+                for (int r = 0; r < R; r++) {
+                    int32_t inputs;
+                    memcpy(&inputs, x.values + ((row + r) * x.groups + g) * GROUP + i, QUAD);
+                    whole[r][v] = quads.dot(whole[r][v], inputs);
+                }
             }
         for (int v = 0; v < V; v++) {
             Vec scale = *(const Vec *)(scales + g * PANEL + c + v * LANES);
@@ -95,13 +124,21 @@ static void rows_of(const Matrix &w, const Bytes &x, i64 row, const uint8_t *pan
 }
 
 static void panel_rows(const Matrix &w, const Bytes &x, i64 rows, i64 panel, float *y, i64 y_row, bool add) {
-    constexpr int MANY = MAX_VECTORS > 2 ? 2 : 1;
+    constexpr int FEW = MAX_VECTORS, MANY = MAX_VECTORS > 2 ? 2 : 1;
     const uint8_t *weights = (const uint8_t *)w.panels + panel * x.groups * GROUP * PANEL;
     const float *scales = w.scales + panel * x.groups * PANEL;
-    i64 column = panel * PANEL, r = 0;
-    for (; r + 6 <= rows; r += 6) rows_of<6, MANY>(w, x, r, weights, scales, column, y, y_row, add);
-    for (; r + 3 <= rows; r += 3) rows_of<3, MAX_VECTORS>(w, x, r, weights, scales, column, y, y_row, add);
-    for (; r < rows; r++) rows_of<1, MAX_VECTORS>(w, x, r, weights, scales, column, y, y_row, add);
+    i64 column = panel * PANEL;
+    for (i64 r = 0, take; r < rows; r += take) {
+        take = tile_rows(rows - r);
+        switch (take) {
+        case 1: rows_of<1, FEW>(w, x, r, weights, scales, column, y, y_row, add); break;
+        case 2: rows_of<2, FEW>(w, x, r, weights, scales, column, y, y_row, add); break;
+        case 3: rows_of<3, FEW>(w, x, r, weights, scales, column, y, y_row, add); break;
+        case 4: rows_of<4, MANY>(w, x, r, weights, scales, column, y, y_row, add); break;
+        case 5: rows_of<5, MANY>(w, x, r, weights, scales, column, y, y_row, add); break;
+        default: rows_of<6, MANY>(w, x, r, weights, scales, column, y, y_row, add);
+        }
+    }
 }
 
 void multiply_quantised(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add,

@@ -27,6 +27,9 @@ static inline void store(const Matrix &w, Vec sum, i64 column, float *y, bool ad
         }
 }
 
+// How many of `left` rows the next tile takes: six at most, and no lone one behind six.
+static inline i64 tile_rows(i64 left) { return left >= 12 || left == 6 ? 6 : left > 6 ? (left + 1) / 2 : left; }
+
 struct FeedForward { // down(silu(gate(x)) · up(x)); gate rows first in gate_up
     Matrix gate_up, down;
 };
