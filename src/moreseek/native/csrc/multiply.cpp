@@ -2,19 +2,14 @@
 // how many rows there are, on the tile it falls into or on the threads; twin: plain linear.
 #include "step.h"
 
-// What the next panel is asked for while this one is multiplied: `lines` cache lines every SPAN inputs.
-struct Ahead {
-    const float *next;
-    i64 lines;
-};
-constexpr i64 SPAN = 16, LINE = 16;
+constexpr i64 SPAN = 16; // inputs after which the next panel is asked for
 
 template <int R, int V>
 static inline void tile(i64 inputs, const float *x, i64 x_row, const float *panel, Ahead &ahead, Vec (&sum)[R][V]) {
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = Vec{};
     for (i64 low = 0; low < inputs; low += SPAN) {
-        for (i64 line = 0; line < ahead.lines; line++, ahead.next += LINE) __builtin_prefetch(ahead.next, 0, 2);
+        ahead.ask();
         i64 end = low + SPAN < inputs ? low + SPAN : inputs;
         for (i64 i = low; i < end; i++) {
             Vec w[V];
@@ -41,10 +36,9 @@ static void rows_of(const Matrix &w, const float *x, i64 x_row, const float *pan
 static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64 panel, float *y, i64 y_row, bool add) {
     constexpr int V = MAX_VECTORS;
     const float *weights = (const float *)w.panels + panel * w.inputs * PANEL;
-    i64 column = panel * PANEL, tiles = (rows + 5) / 6;
+    i64 column = panel * PANEL;
     bool last = column + PANEL >= w.outputs;
-    // A few rows are bound by memory anyway, and the hardware reads ahead of them.
-    Ahead ahead{weights + w.inputs * PANEL, last || tiles < 3 ? 0 : (SPAN * PANEL / LINE + tiles - 1) / tiles};
+    Ahead ahead(weights + w.inputs * PANEL, last ? 0 : SPAN * PANEL * 4, rows, PANEL / (V * LANES));
     for (i64 r = 0, take; r < rows; r += take) {
         take = tile_rows(rows - r);
         const float *a = x + r * x_row;

@@ -87,10 +87,12 @@ static void row_to_bytes(const float *x, i64 inputs, int8_t *values, float *scal
 }
 
 template <int R, int V>
-static inline void tile(const Bytes &x, i64 row, const uint8_t *panel, const float *scales, i64 c, Vec (&sum)[R][V]) {
+static inline void tile(const Bytes &x, i64 row, const uint8_t *panel, const float *scales, i64 c, Ahead &ahead,
+                        Vec (&sum)[R][V]) {
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = Vec{};
     for (i64 g = 0; g < x.groups; g++) {
+        ahead.ask();
         Ints whole[R][V];
         for (int r = 0; r < R; r++)
             for (int v = 0; v < V; v++) whole[r][v] = Ints{} + x.starts[(row + r) * x.groups + g];
@@ -114,10 +116,10 @@ static inline void tile(const Bytes &x, i64 row, const uint8_t *panel, const flo
 
 template <int R, int V>
 static void rows_of(const Matrix &w, const Bytes &x, i64 row, const uint8_t *panel, const float *scales, i64 column,
-                    float *y, i64 y_row, bool add) {
+                    float *y, i64 y_row, bool add, Ahead &ahead) {
     for (i64 c = 0; c < PANEL && column + c < w.outputs; c += V * LANES) {
         Vec sum[R][V];
-        tile<R, V>(x, row, panel, scales, c, sum);
+        tile<R, V>(x, row, panel, scales, c, ahead, sum);
         for (int r = 0; r < R; r++)
             for (int v = 0; v < V; v++) store(w, sum[r][v], column + c + v * LANES, y + (row + r) * y_row, add);
     }
@@ -127,16 +129,18 @@ static void panel_rows(const Matrix &w, const Bytes &x, i64 rows, i64 panel, flo
     constexpr int FEW = MAX_VECTORS, MANY = MAX_VECTORS > 2 ? 2 : 1;
     const uint8_t *weights = (const uint8_t *)w.panels + panel * x.groups * GROUP * PANEL;
     const float *scales = w.scales + panel * x.groups * PANEL;
-    i64 column = panel * PANEL;
+    i64 column = panel * PANEL, group_bytes = GROUP * PANEL;
+    bool last = column + PANEL >= w.outputs;
+    Ahead ahead(weights + x.groups * group_bytes, last ? 0 : group_bytes, rows, PANEL / (FEW * LANES));
     for (i64 r = 0, take; r < rows; r += take) {
         take = tile_rows(rows - r);
         switch (take) {
-        case 1: rows_of<1, FEW>(w, x, r, weights, scales, column, y, y_row, add); break;
-        case 2: rows_of<2, FEW>(w, x, r, weights, scales, column, y, y_row, add); break;
-        case 3: rows_of<3, FEW>(w, x, r, weights, scales, column, y, y_row, add); break;
-        case 4: rows_of<4, MANY>(w, x, r, weights, scales, column, y, y_row, add); break;
-        case 5: rows_of<5, MANY>(w, x, r, weights, scales, column, y, y_row, add); break;
-        default: rows_of<6, MANY>(w, x, r, weights, scales, column, y, y_row, add);
+        case 1: rows_of<1, FEW>(w, x, r, weights, scales, column, y, y_row, add, ahead); break;
+        case 2: rows_of<2, FEW>(w, x, r, weights, scales, column, y, y_row, add, ahead); break;
+        case 3: rows_of<3, FEW>(w, x, r, weights, scales, column, y, y_row, add, ahead); break;
+        case 4: rows_of<4, MANY>(w, x, r, weights, scales, column, y, y_row, add, ahead); break;
+        case 5: rows_of<5, MANY>(w, x, r, weights, scales, column, y, y_row, add, ahead); break;
+        default: rows_of<6, MANY>(w, x, r, weights, scales, column, y, y_row, add, ahead);
         }
     }
 }
