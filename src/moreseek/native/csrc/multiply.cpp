@@ -22,7 +22,13 @@ static inline void tile(i64 inputs, const float *x, i64 x_row, const float *pane
     }
 }
 
-template <int R, int V>
+// Vectors of a tile of R rows: as many as registers hold, up to a whole panel, which then is read in one go.
+template <int R> constexpr int width() {
+    constexpr int ALL = PANEL / LANES, FIT = R == 1 ? 8 : R == 2 ? 4 : MAX_VECTORS;
+    return LANES == 16 ? MAX_VECTORS : FIT < ALL ? FIT : ALL;
+}
+
+template <int R, int V = width<R>()>
 static void rows_of(const Matrix &w, const float *x, i64 x_row, const float *panel, i64 column, float *y, i64 y_row,
                     bool add, Ahead &ahead) {
     for (i64 c = 0; c < PANEL && column + c < w.outputs; c += V * LANES) {
@@ -34,22 +40,21 @@ static void rows_of(const Matrix &w, const float *x, i64 x_row, const float *pan
 }
 
 static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64 panel, float *y, i64 y_row, bool add) {
-    constexpr int V = MAX_VECTORS;
     const float *weights = (const float *)w.panels + panel * w.inputs * PANEL;
     i64 column = panel * PANEL;
     bool last = column + PANEL >= w.outputs;
-    Ahead ahead(weights + w.inputs * PANEL, last ? 0 : SPAN * PANEL * 4, rows, PANEL / (V * LANES));
+    Ahead ahead(weights + w.inputs * PANEL, last ? 0 : SPAN * PANEL * 4, rows, PANEL / (rows == 1 ? width<1>() : rows == 2 ? width<2>() : MAX_VECTORS) / LANES);
     for (i64 r = 0, take; r < rows; r += take) {
         take = tile_rows(rows - r);
         const float *a = x + r * x_row;
         float *c = y + r * y_row;
         switch (take) {
-        case 1: rows_of<1, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 2: rows_of<2, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 3: rows_of<3, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 4: rows_of<4, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 5: rows_of<5, V>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        default: rows_of<6, V>(w, a, x_row, weights, column, c, y_row, add, ahead);
+        case 1: rows_of<1>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 2: rows_of<2>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 3: rows_of<3>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 4: rows_of<4>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        case 5: rows_of<5>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
+        default: rows_of<6>(w, a, x_row, weights, column, c, y_row, add, ahead);
         }
     }
 }
