@@ -24,7 +24,7 @@ static inline void tile(i64 inputs, const float *x, i64 x_row, const float *pane
 
 // Vectors of a tile of R rows: as many as registers hold, up to a whole panel, which then is read in one go.
 template <int R> constexpr int width() {
-    constexpr int ALL = PANEL / LANES, FIT = R == 1 ? 8 : R == 2 ? 4 : MAX_VECTORS;
+    constexpr int ALL = PANEL / LANES, FIT = R == 1 ? 8 : R <= 3 ? 4 : MAX_VECTORS;
     return LANES == 16 ? MAX_VECTORS : FIT < ALL ? FIT : ALL;
 }
 

@@ -124,8 +124,13 @@ void grouped_attention(const Model &m, const Layer &layer, const Step &step, flo
             for (i64 g = 0; g < group; g++) {
                 i64 h = kv * group + g;
                 memcpy(query, qkv + token * qkv_row + h * head, head * 4);
-                for (i64 low = 0; low < count; low += BLOCK)
-                    block_dots(query, keys + blocks[low / BLOCK] * block_step, m.width, scores + low);
+                for (i64 low = 0, b = 0; low < count; low += BLOCK, b++) {
+                    if (g == 0) {
+                        ask_for(values + blocks[b] * block_step, BLOCK * m.width * 4);
+                        if (low + BLOCK < count) ask_for(keys + blocks[b + 1] * block_step, BLOCK * m.width * 4);
+                    }
+                    block_dots(query, keys + blocks[b] * block_step, m.width, scores + low);
+                }
                 float factor = softmax_row(scores, count);
                 mix_columns(scores, count, values, blocks, block_step, m.width, factor, mixed);
                 memcpy(out + (token * m.heads + h) * head, mixed, head * 4);
@@ -189,10 +194,12 @@ void latent_attention(const Model &m, const Layer &layer, const Step &step, cons
                 turned(q + token * q_row + (first + g) * part + m.nope, phase, spun, m.rope);
                 for (i64 i = 0; i < m.rope; i++) query[(m.rank + i) * LANES + g] = spun[i] * m.scale;
             }
-            for (i64 low = 0; low < count; low += BLOCK)
+            for (i64 low = 0, b = 0; low < count; low += BLOCK, b++) {
+                if (low + BLOCK < count) ask_for(layer.k_cache + blocks[b + 1] * block_step, BLOCK * m.width * 4);
                 product(count - low < BLOCK ? count - low : BLOCK, LANES, m.width,
-                        layer.k_cache + blocks[low / BLOCK] * block_step, m.width, 1, query, LANES,
-                        scores + low * LANES, LANES, false);
+                        layer.k_cache + blocks[b] * block_step, m.width, 1, query, LANES, scores + low * LANES, LANES,
+                        false);
+            }
             Vec factor = softmax_columns(scores, count);
             for (i64 low = 0; low < count; low += BLOCK)
                 product(many, wide, count - low < BLOCK ? count - low : BLOCK, scores + low * LANES, 1, LANES,
