@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moreseek.engine.runner import Runner
+from moreseek.engine.runner import NativeRunner, Runner
 from moreseek.engine.scheduler import NOTHING, Scheduler, Step
 from moreseek.engine.sequence import DRAWS
 
@@ -39,6 +39,8 @@ class MTPDrafter:
 
     def draft(self, scheduler: Scheduler, step: Step, going: np.ndarray, states: Tensor | None) -> None:
         assert states is not None
+        if isinstance(self.runner, NativeRunner) and step.settled == len(step.count):
+            return self.runner.guess(scheduler, step, going, states, self.most)
         reading = going & (step.count > 0)
         following = going & (step.count == 0)  # rows that share another's reading
         following[: step.settled] = False

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from moreseek.engine.packed import PackedModel, Precision
+from moreseek.engine.rows import Rows
 from moreseek.engine.scheduler import Step
+from moreseek.engine.sequence import DRAWS
 from moreseek.errors import InputError
 from moreseek.model.cache import Cache, CacheView
 from moreseek.model.transformer import Transformer
@@ -87,6 +89,26 @@ class NativeRunner:
     def look_ahead(self, step: Step, states: Tensor) -> tuple[Tensor, Tensor]:
         assert self.packed.mtp is not None
         return self._run(self.packed.mtp, step, None, states)
+
+    def guess(self, rows: Rows, step: Step, going: np.ndarray, states: Tensor, most: int) -> None:
+        """Up to ``most`` guesses behind the known tokens of ``rows``, in one call. ``step``, whose rows all ran before,
+        gave ``states``; ``going`` (n,) are those that have not ended with it.
+        """
+        assert self.packed.mtp is not None
+        n, config = len(going), self.model.config
+        phases = self._phases(int(rows.known[:n].max()) + most)
+        native.draft(
+            self.packed.mtp,
+            native.Draft(
+                rows=n, most=most, draws=DRAWS, vocabulary=config.vocab_size, hidden=config.hidden_size,
+                table_stride=rows.table.shape[1], token_stride=rows.tokens.shape[1],
+                first=step.first.ctypes.data, start=step.start.ctypes.data, going=going.ctypes.data,
+                states=states.data_ptr(), phases=phases.data_ptr(),
+                **{name: getattr(rows, name).ctypes.data for name in (
+                    "computed", "known", "prompt", "limit", "single", "table", "tokens", "drafted",
+                )},
+            ),
+        )  # fmt: skip
 
     def _run(
         self, model: native.Model, step: Step, every: Tensor | None, states: Tensor | None

@@ -52,7 +52,7 @@ class Scheduler(Rows):
         self.blocks, self.max_rows, self.context = blocks, max_rows, context
         self.budget = max(budget, max_rows)
         self.waiting: deque[Sequence] = deque()
-        self._steady: Step | None = None  # the last step, where each row had one token and nobody has left since
+        self._steady = False  # each row got a token in the last step, and nobody has left since
         self.preemptions = 0
         self.guesses = self.guessed_right = 0
 
@@ -92,7 +92,7 @@ class Scheduler(Rows):
 
     def schedule(self) -> Step | None:
         """The next step, or None when there is nothing to do."""
-        if self._steady is not None and not self.waiting and (step := self._go_on(self._steady)) is not None:
+        if self._steady and not self.waiting and (step := self._go_on()) is not None:
             return step
         before = self.preemptions
         take = self._takes()
@@ -125,22 +125,33 @@ class Scheduler(Rows):
             output_rows = np.repeat(output_rows, wide)
         scored = self._scored(first, take, start)
         step = Step(ids, first, take, start, self.table[:n], output, output_rows, ahead, *scored, copies, settled)
-        self._steady = step if len(ids) == len(output) == n and not copies else None
+        self._steady = int((ahead == 0).sum()) == n
         return step
 
-    def _go_on(self, last: Step) -> Step | None:
-        """The next step of the same rows, each with one new token; None when one of them begins or fills a block."""
-        n = len(self.running)
-        start = self.computed[:n].copy()
-        place = start % self.blocks.size
-        if n != len(last.count) or not place.all() or (place == self.blocks.size - 1).any() or self.drafted[:n].any():
+    def _go_on(self) -> Step | None:
+        """The next step of the same rows, each with one new token and its guesses; None when one of them needs a block
+        or has filled one, or where the guesses are too many.
+        """
+        n, size = len(self.running), self.blocks.size
+        start, drafted = self.computed[:n].copy(), self.drafted[:n]
+        known = start + 1
+        if (known + drafted > self.owned[:n] * size).any() or n + int(drafted.sum()) > self.budget:
             return None
-        ids = self.tokens[last.output_rows, start]
-        self.draw(last.output_rows)
-        return Step(
-            ids, last.first, last.count, start, self.table[:n], last.output, last.output_rows, last.ahead,
-            NOTHING, NOTHING, [], n,
-        )  # fmt: skip
+        if self.blocks.reuse and (known // size > self.remembered[:n]).any():
+            return None
+        rows = np.arange(n)
+        self.draw(rows)
+        if not drafted.any():
+            one, nothing = np.ones(n, np.int64), np.zeros(n, np.int64)
+            ids, table = self.tokens[rows, start], self.table[:n]
+            return Step(ids, rows, one, start, table, rows, rows, nothing, NOTHING, NOTHING, [], n)
+        wide = 1 + drafted
+        first = np.cumsum(wide) - wide
+        output_rows = rows.repeat(wide)
+        output = np.arange(len(output_rows))
+        ahead = output - first[output_rows]
+        ids, table = self.tokens[output_rows, start[output_rows] + ahead], self.table[:n]
+        return Step(ids, first, wide, start, table, output, output_rows, ahead, NOTHING, NOTHING, [], n)
 
     def _scored(self, first: np.ndarray, take: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the prompts' tokens whose logits are wanted, and their rows: all but the prompt's last one."""
@@ -176,7 +187,7 @@ class Scheduler(Rows):
         if len(rows) and step.ahead.any():
             kept = self._kept(step, tokens, at, stopped | full | broken)
             self.guesses += int(self.drafted[:n].sum())
-            self.guessed_right += int(kept.sum()) - len(np.unique(rows))
+            self.guessed_right += int(kept.sum()) - int((step.ahead == 0).sum())
             rows, at, tokens, logprobs, stopped, full, broken = (
                 array[kept] for array in (rows, at, tokens, logprobs, stopped, full, broken)
             )
@@ -207,12 +218,13 @@ class Scheduler(Rows):
 
     def _kept(self, step: Step, tokens: np.ndarray, at: np.ndarray, last: np.ndarray) -> np.ndarray:
         """(o,) which chosen tokens stay: a row's first, and each after one that stays, was drafted and ends nothing."""
-        wrong = np.zeros(len(tokens), np.bool_)
-        wrong[1:] = (tokens[:-1] != self.tokens[step.output_rows[1:], at[1:] - 1]) | last[:-1]
-        wrong[step.ahead == 0] = False
-        count = np.cumsum(wrong)
-        first = np.flatnonzero(step.ahead == 0)
-        return count == np.repeat(count[first], np.diff(first, append=len(tokens)))
+        drafted = self.tokens[step.output_rows, at - 1].tolist()  # of a row's first token: the newest that is known
+        chosen, ends = tokens.tolist(), last.tolist()
+        kept = []
+        for place, ahead in enumerate(step.ahead.tolist()):
+            before = place - 1
+            kept.append(ahead == 0 or (kept[before] and chosen[before] == drafted[place] and not ends[before]))
+        return np.array(kept)
 
     def _tell(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> list[Sequence]:
         """Let those hear who listen to their tokens; the sequences whose listener has heard enough."""
@@ -353,6 +365,6 @@ class Scheduler(Rows):
 
     def _leave(self, sequence: Sequence) -> None:
         """Out of its row, and its blocks free."""
-        self._steady = None
+        self._steady = False
         self.blocks.release(sequence.blocks)
         self.take_out(sequence)

@@ -49,6 +49,7 @@ SIGNATURES = {
     "native_read": (P, N, T),
     "native_multiply": (P, P, N, P, T),
     "native_step": (P, P, T),
+    "native_draft": (P, P, T),
     "native_attention": (POINTER(AttentionArgs), T),
     "native_attention_backward": (POINTER(AttentionArgs), P, N, T),
 }

@@ -68,6 +68,20 @@ class Step(Structure):
     ]  # fmt: skip
 
 
+class Draft(Structure):
+    """Rows of the scheduler after a step, and its states: what draft.cpp guesses from."""
+
+    _fields_ = [
+        *((name, c_int64) for name in (
+            "rows", "most", "draws", "vocabulary", "hidden", "table_stride", "token_stride",
+        )),
+        *((name, c_void_p) for name in (
+            "first", "start", "computed", "known", "prompt", "limit", "going", "single", "table", "states", "phases",
+            "tokens", "drafted",
+        )),
+    ]  # fmt: skip
+
+
 def packed_size(outputs: int, inputs: int) -> int:
     """Floats that a packed (outputs, inputs) matrix takes."""
     return -(-outputs // PANEL) * PANEL * inputs
@@ -106,6 +120,11 @@ def multiply(matrix: Matrix, x: Tensor) -> Tensor:
 def run(model: Model, step: Step) -> None:
     """Carry out one step on as many threads as torch uses."""
     kernels().native_step(byref(model), byref(step), torch.get_num_threads())
+
+
+def draft(module: Model, rows: Draft) -> None:
+    """Guess the tokens after those known, by an MTP module."""
+    kernels().native_draft(byref(module), byref(rows), torch.get_num_threads())
 
 
 def read_memory(numbers: Tensor) -> float:

@@ -105,3 +105,4 @@ void grouped_attention(const Model &model, const Layer &layer, const Step &step,
                        int threads);
 void latent_attention(const Model &model, const Layer &layer, const Step &step, const float *q, i64 q_row,
                       const float *latent, i64 latent_row, float *out, int threads);
+extern "C" void native_step(const Model *model, const Step *given, int threads);
