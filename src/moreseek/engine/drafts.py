@@ -40,7 +40,8 @@ class MTPDrafter:
     def draft(self, scheduler: Scheduler, step: Step, going: np.ndarray, states: Tensor | None) -> None:
         assert states is not None
         if isinstance(self.runner, NativeRunner) and step.settled == len(step.count):
-            return self.runner.guess(scheduler, step, going, states, self.most)
+            self.runner.guess(scheduler, step, going, states, self.most)
+            return
         reading = going & (step.count > 0)
         following = going & (step.count == 0)  # rows that share another's reading
         following[: step.settled] = False
