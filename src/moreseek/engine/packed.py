@@ -13,6 +13,7 @@ from moreseek.model.moe import MoE
 from moreseek.model.swiglu import MLP
 from moreseek.model.transformer import MTP, Block, Transformer
 from moreseek.native import step
+from moreseek.native.pages import fresh_pages
 
 Precision = Literal["fp32", "int8"]
 """Of a runner's matrices. int8: bytes with a scale for 32 inputs of an output, and activations likewise."""
@@ -20,6 +21,10 @@ Precision = Literal["fp32", "int8"]
 SENSITIVE = 3
 """The first token's massive activations (Sun et al. 2024) come out of an early down projection, and what they miss is
 missed by every later token: in int8 these layers alone cost SmolLM2-135M 0.6 % of perplexity, all others 0.1 %."""
+
+SLAB = 64 << 20
+"""Bytes that matrices share, so that they lie in large pages. Only what is written takes memory."""
+LINE = 64  # bytes of a cache line, where each matrix begins
 
 
 class PackedModel:
@@ -35,6 +40,7 @@ class PackedModel:
         self.mtp = step.Model() if drafting else None
         self.vocabulary = model.config.vocab_size
         self._panels: dict[str, Tensor] = {}
+        self._free = torch.empty(0, dtype=torch.uint8)  # of the newest slab
         self._kept: list[object] = []
         self.model = step.Model()
         self.refresh()
@@ -150,7 +156,11 @@ class PackedModel:
     def _room(self, name: str, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A buffer that is used again at the next refresh."""
         if name not in self._panels:
-            self._panels[name] = torch.empty(size, dtype=dtype)
+            wanted = -(-size * dtype.itemsize // LINE) * LINE
+            if wanted > len(self._free):
+                self._free = fresh_pages(max(wanted, SLAB))
+            taken, self._free = self._free.split([wanted, len(self._free) - wanted])
+            self._panels[name] = taken.view(dtype)[:size]
         return self._panels[name]
 
     def _array(self, kind: Any, items: list[Any]) -> Any:

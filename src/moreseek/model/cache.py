@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import prod
-from mmap import mmap
 
 import torch
 from torch import Tensor
 
 from moreseek.model.config import ModelConfig
+from moreseek.native.pages import fresh_pages
 from moreseek.native.step import BLOCK_SIZE
 
 _ALIGNED = 16  # cached vectors are padded with zeros to a multiple of this, so that kernels read whole vectors
@@ -58,8 +58,7 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
     """Zeros; on a CPU they take memory only as they are written, which torch's own do not."""
     if like.device.type != "cpu":
         return like.new_zeros(shape)
-    pages = mmap(-1, prod(shape) * like.element_size())
-    return torch.frombuffer(pages, dtype=like.dtype).view(shape)
+    return fresh_pages(prod(shape) * like.element_size()).view(like.dtype).view(shape)
 
 
 def _padded(width: int) -> int:

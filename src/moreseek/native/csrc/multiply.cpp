@@ -43,7 +43,8 @@ static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64
     const float *weights = (const float *)w.panels + panel * w.inputs * PANEL;
     i64 column = panel * PANEL;
     bool last = column + PANEL >= w.outputs;
-    Ahead ahead(weights + w.inputs * PANEL, last ? 0 : SPAN * PANEL * 4, rows, PANEL / (rows == 1 ? width<1>() : rows == 2 ? width<2>() : MAX_VECTORS) / LANES);
+    i64 passes = PANEL / LANES / (rows <= 3 ? width<2>() : MAX_VECTORS);
+    Ahead ahead(weights + w.inputs * PANEL, last ? 0 : SPAN * PANEL * 4, rows, passes, 2);
     for (i64 r = 0, take; r < rows; r += take) {
         take = tile_rows(rows - r);
         const float *a = x + r * x_row;

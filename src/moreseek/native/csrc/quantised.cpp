@@ -131,7 +131,7 @@ static void panel_rows(const Matrix &w, const Bytes &x, i64 rows, i64 panel, flo
     const float *scales = w.scales + panel * x.groups * PANEL;
     i64 column = panel * PANEL, group_bytes = GROUP * PANEL;
     bool last = column + PANEL >= w.outputs;
-    Ahead ahead(weights + x.groups * group_bytes, last ? 0 : group_bytes, rows, PANEL / (FEW * LANES));
+    Ahead ahead(weights + x.groups * group_bytes, last ? 0 : group_bytes, rows, PANEL / (FEW * LANES), 1);
     for (i64 r = 0, take; r < rows; r += take) {
         take = tile_rows(rows - r);
         switch (take) {
