@@ -184,6 +184,9 @@ def serve(
     running: Annotated[int, typer.Option(help="Completions that a model writes at once.", min=1)] = 256,
     queue: Annotated[int, typer.Option(help="Requests that wait for a model at most.", min=0)] = 256,
     memory: Annotated[float | None, typer.Option(help="GiB for the weights of all loaded models.", min=0)] = None,
+    idle: Annotated[
+        float | None, typer.Option(help="Seconds after which a model that nobody uses is unloaded.", min=0)
+    ] = None,
     drain: Annotated[float, typer.Option(help="Seconds that answers get to end after SIGTERM.", min=0)] = 60,
     documents: Annotated[
         list[str] | None,
@@ -196,7 +199,7 @@ def serve(
     from moreseek.cli.serve import serve as start
 
     keys = read_keys(api_key or [], api_key_file)
-    start(models, host, port, keys, running, queue, memory, drain, precision.value, documents or [])
+    start(models, host, port, keys, running, queue, memory, idle, drain, precision.value, documents or [])
 
 
 @app.command()

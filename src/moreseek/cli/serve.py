@@ -29,7 +29,7 @@ SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a 
 
 def serve(
     models: list[str], host: str, port: int, keys: tuple[str, ...], running: int, queue: int, memory_gib: float | None,
-    drain_s: float, precision: Asked, documents: list[str],
+    idle_s: float | None, drain_s: float, precision: Asked, documents: list[str],
 ) -> None:  # fmt: skip
     """Answer until told to stop. The first model is loaded at once, the others when they are first asked for."""
     console = Console(stderr=True, highlight=False, markup=False)
@@ -45,7 +45,7 @@ def serve(
     for folder, library in indexed.items():
         console.print(f"{folder}: {library.index.count} passages of {library.index.files} files", soft_wrap=True)
     served = Served(
-        Models(named, None if memory_gib is None else int(memory_gib * (1 << 30))), keys, drain_s,
+        Models(named, None if memory_gib is None else int(memory_gib * (1 << 30)), idle_s), keys, drain_s,
         {name: indexed[folder] for name, folder in folders.items()},
     )  # fmt: skip
     try:
