@@ -21,7 +21,7 @@ QUIET = {
     "LANGSMITH_TRACING": "false", "DO_NOT_TRACK": "1",
 }  # fmt: skip
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(1_800)]  # minutes on a busy machine
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def run(command, folder, **more):
     environment.pop("PYTHONPATH", None)
     environment |= {name: str(value) for name, value in more.items()}
     command = [str(part) for part in command]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1_500)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
 
