@@ -32,10 +32,11 @@ from pathlib import Path
 from typing import Any
 
 from generate import folder_of, gguf_of
-from harness.compare import ROOT, machine, show, verdict
+from harness.compare import BENCHMARKS, ROOT, machine, show, verdict
 
 PEERS = ROOT / ".peers"
-VLLM = PEERS / "vllm" / "bin"
+VLLM = PEERS / "vllm" / "bin" / "python"
+VLLM_CLI = [str(VLLM), str(BENCHMARKS / "peers" / "vllm_cli.py")]
 PROMPT, THREADS, MOST_CLIENTS = 64, "2", 32
 CONTEXT = 1024  # of one request; the chat template adds some tokens to the prompt
 ROUNDS_OF_CLIENTS = {1: 6, 8: 3, 32: 2}  # requests of one client in a measured load
@@ -72,7 +73,7 @@ def servers(peers: list[str]) -> list[Server]:
         found.append(Server("llama.cpp", [program, "--model", file, "--alias", "served", *places, *threads, *common]))
     if "vllm" in peers:
         limits = ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(MOST_CLIENTS), "--dtype", "bfloat16"]
-        command = [_there(VLLM / "vllm"), "serve", folder, "--served-model-name", "served", *limits, *common]
+        command = [*VLLM_CLI, "serve", folder, "--served-model-name", "served", *limits, *common]
         found.append(Server("vllm", [*command, "--no-enable-prefix-caching"]))
     return found
 
@@ -126,7 +127,7 @@ def load(address: str, clients: int, requests: int, new_tokens: int, seed: int) 
     """What the outsider measured. Raises SystemExit where a request was not answered in full."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            str(VLLM / "vllm"), "bench", "serve", "--backend", "openai-chat", "--base-url", address, "--endpoint",
+            *VLLM_CLI, "bench", "serve", "--backend", "openai-chat", "--base-url", address, "--endpoint",
             "/v1/chat/completions", "--model", "served", "--tokenizer", str(folder_of("smollm2")), "--dataset-name",
             "random", "--random-input-len", str(PROMPT), "--random-output-len", str(new_tokens), "--num-prompts",
             str(requests), "--max-concurrency", str(clients), "--ignore-eos", "--temperature", "0", "--seed", str(seed),
@@ -183,7 +184,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="times that each server is started, in turns")
     parser.add_argument("--new-tokens", type=int, default=128)
     args = parser.parse_args()
-    _there(VLLM / "vllm")
+    _there(VLLM)
     show(machine())
     ours, *peers = all_servers = servers(args.peers)
     measure(all_servers, args.clients, args.rounds, args.new_tokens)
