@@ -106,7 +106,7 @@ def running(server: Server) -> Iterator[str]:
                 process.wait()
 
 
-def _wait(address: str, process: subprocess.Popen[bytes], log: Any, seconds: float = 600) -> None:
+def _wait(address: str, process: subprocess.Popen[bytes], log: Any, seconds: float = 1_200) -> None:
     body = {"model": "served", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
     request = urllib.request.Request(
         f"{address}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
