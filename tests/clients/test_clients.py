@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import save_small_llama
 
 ROOT = Path(__file__).resolve().parents[2]
+NPM = sorted(path.stem for path in (Path(__file__).parent / "npm").glob("*.json"))
 CLIENTS = sorted(path.stem for path in (Path(__file__).parent / "requirements").glob("*.txt"))
 KEY = "a-key"
 # No prices, no data sets, no telemetry from the network, and no pictures on the terminal.
@@ -19,7 +21,7 @@ QUIET = {
     "LANGSMITH_TRACING": "false", "DO_NOT_TRACK": "1",
 }  # fmt: skip
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(1_800)]  # minutes on a busy machine
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +32,12 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(model):
-    """Its address, as it says when it listens."""
+def server(model, tmp_path_factory):
+    """Its address, as it says when it listens. It has one document, which "hello" does not find."""
+    documents = tmp_path_factory.mktemp("documents")
+    (documents / "salt.md").write_text("# Salt\nSalt is kept in a dry place.\n")
     moreseek = [sys.executable, "-c", "from moreseek.cli import main; main()"]
-    command = [*moreseek, "serve", str(model), "--port", "0", "--api-key", KEY]
+    command = [*moreseek, "serve", str(model), "--port", "0", "--api-key", KEY, "--documents", str(documents)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1", "COLUMNS": "200"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -56,14 +60,30 @@ def test_an_unmodified_client_works(client, server, model, tmp_path):
     if not python.is_file():
         pytest.skip(f"{client} is not installed: make test-clients")
     script = Path(__file__).parent / "scripts" / f"{client.replace('-', '_')}_client.py"
-    environment = {**os.environ, **QUIET, "HOME": str(tmp_path), "OPENAI_API_KEY": KEY}
-    environment.pop("PYTHONPATH", None)
-    command = [str(python), str(script), server, KEY]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    run([python, script, server, KEY], tmp_path)
     if client == "lm-eval":
         compare_with_transformers(model, json.loads((tmp_path / "scores.json").read_text()))
+
+
+@pytest.mark.parametrize("client", NPM)
+def test_an_unmodified_client_of_npm_works(client, server, tmp_path):
+    modules, node = ROOT / ".peers" / f"client-{client}-npm" / "node_modules", shutil.which("node")
+    if node is None or not modules.is_dir():
+        pytest.skip(f"no Node.js here, or {client} is not installed: make test-clients")
+    run(
+        [node, Path(__file__).parent / "scripts" / f"{client}_npm_client.cjs", server, KEY], tmp_path, NODE_PATH=modules
+    )
+
+
+def run(command, folder, **more):
+    """The client in a folder of its own, with nothing of ours in its environment. It ends with 0."""
+    environment = {**os.environ, **QUIET, "HOME": str(folder), "OPENAI_API_KEY": KEY}
+    environment.pop("PYTHONPATH", None)
+    environment |= {name: str(value) for name, value in more.items()}
+    command = [str(part) for part in command]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1_500)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
 
 
 def compare_with_transformers(folder, found):

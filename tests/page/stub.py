@@ -19,7 +19,7 @@ class Gate(threading.Event):
 
 
 class Stub:
-    """``answers``: by question, a list of texts, {"think": text}, Gate, {"error": message} or BREAK.
+    """``answers``: by question, a list of texts, {"think": text}, {"sources": list}, Gate, {"error": message} or BREAK.
 
     {model: list} answers by model. A question without one is answered with "An answer to QUESTION."
     """
@@ -27,7 +27,7 @@ class Stub:
     BREAK = object()
 
     def __init__(self):
-        self.answers, self.asked, self.left = {}, [], threading.Event()
+        self.answers, self.asked, self.left, self.with_documents = {}, [], threading.Event(), []
         self.models, self.key, self.url, self.pause_s = ["tiny", "large"], None, "", 0.0
 
     def app(self):
@@ -40,7 +40,8 @@ class Stub:
         return None
 
     async def _models(self, request):
-        return self._refusal(request) or JSONResponse({"data": [{"id": name} for name in self.models]})
+        data = [{"id": name, "documents": name in self.with_documents} for name in self.models]
+        return self._refusal(request) or JSONResponse({"data": data})
 
     async def _chat(self, request):
         if refusal := self._refusal(request):
@@ -67,6 +68,8 @@ class Stub:
                 elif isinstance(part, dict) and "error" in part:
                     yield f"data: {json.dumps({'error': {'message': part['error']}})}\n\n"
                     return
+                elif isinstance(part, dict) and "sources" in part:
+                    yield f"data: {json.dumps({'choices': [], **part})}\n\n"
                 else:
                     await asyncio.sleep(self.pause_s)
                     count += 1

@@ -51,6 +51,11 @@ def test_axe_finds_nothing(scene, stub, language, dark, width):
     stub.answers["headings"] = [
         "#### Four\n\n# One\n\n> quoted\n\n[a link](https://example.org)\n\n- [x] done\n\n- [ ] `not`"
     ]
+    passage = {"title": "Salt › Storage", "file": "handbook/salt.md", "line": 4, "text": "Keep it dry. " * 200}
+    stub.with_documents, stub.answers["sourced"] = (
+        ["tiny-r1"],
+        [{"sources": [passage | {"index": 1}, passage | {"index": 2}]}, "Dry [1]."],
+    )
     page = scene(language, dark, width)
     page.evaluate(AXE.read_text(encoding="utf-8"))
 
@@ -67,6 +72,10 @@ def test_axe_finds_nothing(scene, stub, language, dark, width):
     page.locator(".again").last.click()
     until(page, "!document.querySelector('.running')")
     ask(page, "headings")
+    ask(page, "sourced")
+    page.locator(".sources:visible > summary").click()
+    page.locator(".sources:visible li summary").first.click()
+    clean("sources")
     ask(page, "fail")
     page.complaints[:] = [one for one in page.complaints if "500" not in one]
     ask(page, "wait", wait=False)

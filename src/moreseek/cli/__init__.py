@@ -184,14 +184,22 @@ def serve(
     running: Annotated[int, typer.Option(help="Completions that a model writes at once.", min=1)] = 256,
     queue: Annotated[int, typer.Option(help="Requests that wait for a model at most.", min=0)] = 256,
     memory: Annotated[float | None, typer.Option(help="GiB for the weights of all loaded models.", min=0)] = None,
+    idle: Annotated[
+        float | None, typer.Option(help="Seconds after which a model that nobody uses is unloaded.", min=0)
+    ] = None,
     drain: Annotated[float, typer.Option(help="Seconds that answers get to end after SIGTERM.", min=0)] = 60,
+    documents: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder to answer from, with sources; NAME=FOLDER for one of the models."),
+    ] = None,
     precision: Precision = Sampling.AUTO,
 ) -> None:
     """Serve models: an OpenAI-compatible API at /v1 and a page to chat."""
     from moreseek.cli.serve import read_keys
     from moreseek.cli.serve import serve as start
 
-    start(models, host, port, read_keys(api_key or [], api_key_file), running, queue, memory, drain, precision.value)
+    keys = read_keys(api_key or [], api_key_file)
+    start(models, host, port, keys, running, queue, memory, idle, drain, precision.value, documents or [])
 
 
 @app.command()

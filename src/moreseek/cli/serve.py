@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from moreseek.cli.site import listen, run
+from moreseek.config import did_you_mean
 from moreseek.engine.llm import LLM
 from moreseek.engine.precision import Asked
 from moreseek.errors import FaultError, InputError
@@ -17,6 +18,7 @@ from moreseek.model.export import open_model
 from moreseek.model.transformer import Transformer, parameter_counts
 from moreseek.run_folder import RunFolder, resolve_model
 from moreseek.server.app import build_app
+from moreseek.server.documents.library import Documents
 from moreseek.server.models import Models, ServedModel
 from moreseek.server.service import Served
 from moreseek.server.turns import FairQueue
@@ -27,7 +29,7 @@ SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a 
 
 def serve(
     models: list[str], host: str, port: int, keys: tuple[str, ...], running: int, queue: int, memory_gib: float | None,
-    drain_s: float, precision: Asked,
+    idle_s: float | None, drain_s: float, precision: Asked, documents: list[str],
 ) -> None:  # fmt: skip
     """Answer until told to stop. The first model is loaded at once, the others when they are first asked for."""
     console = Console(stderr=True, highlight=False, markup=False)
@@ -38,7 +40,14 @@ def serve(
         if path not in found:
             found[path] = served_model(name, path, running, queue, precision)
         named[name] = found[path]
-    served = Served(Models(named, None if memory_gib is None else int(memory_gib * (1 << 30))), keys, drain_s)
+    folders = named_documents(documents, named)
+    indexed = {folder: Documents(folder) for folder in dict.fromkeys(folders.values())}
+    for folder, library in indexed.items():
+        console.print(f"{folder}: {library.index.count} passages of {library.index.files} files", soft_wrap=True)
+    served = Served(
+        Models(named, None if memory_gib is None else int(memory_gib * (1 << 30)), idle_s), keys, drain_s,
+        {name: indexed[folder] for name, folder in folders.items()},
+    )  # fmt: skip
     try:
         listening = listen(host, port)
     except OSError as error:
@@ -71,6 +80,24 @@ def named_models(arguments: Iterable[str]) -> dict[str, Path]:
             if named.setdefault(one, path.resolve()) != path.resolve():
                 raise InputError(f"two models would be served as {one}. Give one of them a name: OTHER={model}")
     return named
+
+
+def named_documents(arguments: Iterable[str], models: Collection[str]) -> dict[str, Path]:
+    """Which models look into which folder. An argument is a FOLDER, for all of them, or NAME=FOLDER, for one.
+
+    Raises InputError for a name that no model has, and for two folders for one model.
+    """
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, folder = argument.partition("=")
+        if not equals or Path(argument).exists():
+            name, folder = "", argument
+        if (equals and not folder) or (name and name not in models):
+            raise InputError(f"--documents {argument}: write NAME=FOLDER{did_you_mean(name, list(models))}")
+        for one in [name] if name else models:
+            if found.setdefault(one, Path(folder)) != Path(folder):
+                raise InputError(f"--documents: {one} looks into {found[one]} already. Put both into one folder.")
+    return found
 
 
 def served_name(model: str) -> str:

@@ -6,6 +6,7 @@ So a new structure is first compiled in a process of its own, with a smaller sta
 """
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -25,17 +26,19 @@ except ImportError:
 
 MOST_KEPT = 64  # compiled grammars
 DEEPEST = 64  # levels of brackets
-MOST_SECONDS = 1.0
+MOST_SECONDS = 1.0  # of processor time: a busy machine refuses nothing
+SLOW_MACHINE = 20  # times as long may pass on the clock
 LIMITS = {"max_grammar_size": 200_000, "max_lexer_states": 50_000, "verbose_errors": False}
 REHEARSAL_STACK, STACK = 2**22, 2**26  # bytes: what passed the rehearsal has room to spare
 REHEARSAL = """
-import json, sys, threading
+import json, signal, sys, threading
 import llguidance
 def build():
     limits = llguidance.LLParserLimits(**order["limits"])
     matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), order["source"], log_level=0, limits=limits)
     matcher.is_error() or matcher.deep_copy().compute_bitmask()
 order = json.load(sys.stdin)
+signal.setitimer(signal.ITIMER_PROF, order["seconds"])  # its signal ends the process
 threading.stack_size(order["stack"])
 worker = threading.Thread(target=build)
 worker.start()
@@ -96,11 +99,9 @@ class Compiler:
                 worker.start()
             finally:
                 threading.stack_size(before)
-        worker.join(MOST_SECONDS)
+        worker.join(SLOW_MACHINE * MOST_SECONDS)  # what passed the rehearsal takes about as long as it did there
         if not result:
-            raise InputError(
-                f"structured: this {structure.kind} takes over {MOST_SECONDS:g} s to compile. Simplify it."
-            )
+            raise _too_slow(structure)
         if isinstance(result[0], InputError):
             raise result[0]
         if isinstance(result[0], Exception):
@@ -168,17 +169,20 @@ def _rehearse(structure: Structure) -> None:
         source = _source(structure)
     except ValueError as error:
         raise InputError(f"structured: this {structure.kind} is not valid ({_short(error)}).") from error
-    order = json.dumps({"source": source, "limits": LIMITS, "stack": REHEARSAL_STACK})
+    order = {"source": source, "limits": LIMITS, "stack": REHEARSAL_STACK, "seconds": MOST_SECONDS}
+    command, most = [sys.executable, "-c", REHEARSAL], SLOW_MACHINE * MOST_SECONDS
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", REHEARSAL], input=order.encode(), capture_output=True, timeout=MOST_SECONDS
-        )
+        done = subprocess.run(command, input=json.dumps(order).encode(), capture_output=True, timeout=most)
     except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"structured: this {structure.kind} takes over {MOST_SECONDS:g} s to compile. Simplify it."
-        ) from error
+        raise _too_slow(structure) from error
+    if done.returncode == -signal.SIGPROF:
+        raise _too_slow(structure)
     if done.returncode != 0:
         raise InputError(f"structured: this {structure.kind} is too deep for its compiler. Simplify it.")
+
+
+def _too_slow(structure: Structure) -> InputError:
+    return InputError(f"structured: this {structure.kind} takes over {MOST_SECONDS:g} s to compile. Simplify it.")
 
 
 def _source(structure: Structure) -> str:

@@ -19,7 +19,6 @@ from moreseek.server.errors import RefusedError
 from moreseek.server.gate import Gate
 from moreseek.server.jobs import calmly
 from moreseek.server.metrics import CONTENT_TYPE
-from moreseek.server.models import Models
 from moreseek.server.openapi import document
 from moreseek.server.page import page_routes
 from moreseek.server.parsing import parse
@@ -85,11 +84,11 @@ async def _openapi(request: Request) -> Response:
 
 
 async def _models(request: Request) -> Response:
-    models: Models = request.app.state.served.models
+    served: Served = request.app.state.served
     data = [
         {"id": name, "object": "model", "created": model.created, "owned_by": "moreseek",
-         "max_model_len": model.context, "state": model.state}
-        for name, model in models.named.items()
+         "max_model_len": model.context, "state": model.state, "documents": name in served.documents}
+        for name, model in served.models.named.items()
     ]  # fmt: skip
     return JSONResponse({"object": "list", "data": data})
 
@@ -123,7 +122,8 @@ async def _tokenizer_info(request: Request) -> Response:
 async def _chat(request: Request) -> Response:
     asked = parse(ChatRequest, await body_of(request))
     name, llm = await model_of(request, asked.model)
-    answer = await ChatAnswer.to(asked, name, llm, meter_of(request))
+    documents = request.app.state.served.documents.get(name)
+    answer = await ChatAnswer.to(asked, name, llm, meter_of(request), documents)
     return await _answered(request, answer)
 
 
@@ -137,7 +137,9 @@ async def _complete(request: Request) -> Response:
 async def _respond(request: Request) -> Response:
     asked = parse(ResponseRequest, await body_of(request))
     name, llm = await model_of(request, asked.model)
-    answer = await ResponseAnswer.to(asked, name, llm, request.app.state.responses, meter_of(request))
+    served: Served = request.app.state.served
+    kept, documents = request.app.state.responses, served.documents.get(name)
+    answer = await ResponseAnswer.to(asked, name, llm, kept, meter_of(request), documents)
     return await _answered(request, answer, named=True)
 
 

@@ -11,13 +11,15 @@ from moreseek.engine.llm import LLM
 from moreseek.engine.sequence import Sequence
 from moreseek.server import logprobs, tools
 from moreseek.server.answers import Job, Piece, finish_reason, identity, merged, usage
+from moreseek.server.documents.library import Documents
 from moreseek.server.errors import RefusedError
 from moreseek.server.jobs import calmly, jobs, room
 from moreseek.server.metrics import Meter
+from moreseek.server.prompts import prompt_of
 from moreseek.server.reasoning import Splitter
 from moreseek.server.requests import ChatRequest
 from moreseek.server.tool_calls import CallPart, CallSplitter
-from moreseek.text.chat import encode_chat, opens_thinking
+from moreseek.text.chat import opens_thinking
 
 
 @dataclass
@@ -102,21 +104,25 @@ class Choice:
 class ChatAnswer:
     """The answer to a request: its choices as pieces come, and the thinking of each."""
 
-    def __init__(self, llm: LLM, name: str, jobs: list[Job], asked: ChatRequest, thinking: bool) -> None:
-        self.llm, self.jobs, self.asked = llm, jobs, asked
+    def __init__(
+        self, llm: LLM, name: str, jobs: list[Job], asked: ChatRequest, thinking: bool, told: dict[str, Any]
+    ) -> None:
+        self.llm, self.jobs, self.asked, self.told = llm, jobs, asked, told
         self.base = identity("chatcmpl", name)
         calls = bool(asked.tools) and asked.tool_choice != "none"
         self._readers = [Reader(llm, thinking, calls) for _ in jobs]
 
     @classmethod
-    async def to(cls, asked: ChatRequest, name: str, llm: LLM, meter: Callable[[], Meter]) -> ChatAnswer:
-        """Checked, and not yet begun. Raises RefusedError."""
+    async def to(
+        cls, asked: ChatRequest, name: str, llm: LLM, meter: Callable[[], Meter], documents: Documents | None = None
+    ) -> ChatAnswer:
+        """Checked, and not yet begun. ``documents``: those that the model may look into. Raises RefusedError."""
         if asked.chat_template is not None:
             raise RefusedError(400, "chat_template: the model's own is used, and no other.", param="chat_template")
         offered = tools.offered(asked.tools or [], asked.tool_choice)
-        prompt = await calmly(partial(_prompt, asked, llm, offered))
-        free = room(llm, prompt)
         asked.max_tokens = asked.max_completion_tokens or asked.max_tokens
+        prompt, told = await calmly(partial(prompt_of, asked, llm, offered, documents))
+        free = room(llm, prompt)
         structure = await calmly(
             lambda: tools.structure(
                 offered, asked.tool_choice, asked.parallel_tool_calls, asked.structure(), llm.tokenizer
@@ -128,7 +134,7 @@ class ChatAnswer:
         )  # fmt: skip
         found = await calmly(partial(jobs, llm, prompt, params, meter))
         thinking = await calmly(lambda: opens_thinking(llm.tokenizer, **asked.switch))
-        return cls(llm, name, found, asked, thinking)
+        return cls(llm, name, found, asked, thinking, told)
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -152,12 +158,13 @@ class ChatAnswer:
              "logprobs": {"content": log} if self.asked.logprobs else None}
             for job, choice, log in zip(self.jobs, found, logs, strict=True)
         ]  # fmt: skip
-        return self.base | {"object": "chat.completion", "choices": choices, "usage": self.usage}
+        return self.base | {"object": "chat.completion", "choices": choices, "usage": self.usage} | self.told
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a stream."""
         for job in self.jobs:
-            yield self._chunk(job.index, {"role": "assistant", "content": ""})
+            first = self._chunk(job.index, {"role": "assistant", "content": ""})
+            yield first if job.index else first | self.told
         async for delta in self.deltas():
             for shown in _shown(delta):
                 yield self._chunk(delta.index, shown, log=delta.logprobs)
@@ -191,13 +198,3 @@ def _shown(delta: Delta) -> list[dict[str, Any]]:
             {"tool_calls": [{"index": part.index, **first, "function": named | {"arguments": part.arguments}}]}
         )
     return shown
-
-
-def _prompt(asked: ChatRequest, llm: LLM, offered: list[tools.Tool]) -> list[int]:
-    """Token ids of the chat, with the tools as its template or ours shows them."""
-    turns = [message.turn() for message in asked.messages]
-    if not tools.knows_tools(llm.tokenizer):
-        told = tools.as_text(turns, offered)
-        return encode_chat(llm.tokenizer, told, add_generation_prompt=True, **asked.switch)
-    more = {"tools": [tools.dump(tool) for tool in offered]} if offered else {}
-    return encode_chat(llm.tokenizer, turns, add_generation_prompt=True, **asked.switch, **more)

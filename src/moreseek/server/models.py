@@ -1,4 +1,4 @@
-"""The models behind the names: loaded when they are first asked for, unloaded when others need the memory."""
+"""The models behind the names: loaded when first asked for, unloaded when idle or when others need the memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class ServedModel:
     used: int = 0  # the one used longest ago has the smallest
     crashes: int = 0
     fault: str = ""
-    loading: asyncio.Task[None] | None = field(default=None, repr=False)
+    loading: asyncio.Task[None] | None = field(default=None, repr=False)  # or the end of the engine that it had
+    idling: asyncio.TimerHandle | None = field(default=None, repr=False)  # when it is unloaded, if nobody comes
 
     @property
     def crashed(self) -> bool:
@@ -47,10 +48,15 @@ class ServedModel:
 
 
 class Models:
-    """All models of a server by name; several names may have the same one. ``memory``: bytes for weights at once."""
+    """All models of a server by name; several names may have the same one.
 
-    def __init__(self, named: Mapping[str, ServedModel], memory: int | None = None) -> None:
-        self.named, self.memory = dict(named), memory
+    ``memory``: bytes for weights at once. ``idle_s``: a model that nobody has used for so long is unloaded.
+    """
+
+    def __init__(
+        self, named: Mapping[str, ServedModel], memory: int | None = None, idle_s: float | None = None
+    ) -> None:
+        self.named, self.memory, self.idle_s = dict(named), memory, idle_s
         self.all = list(dict.fromkeys(self.named.values()))
         for model in self.all:
             if memory is not None and model.size > memory:
@@ -83,6 +89,23 @@ class Models:
         model.users -= 1
         model.used = next(self._uses)
         self.look_after(model)
+        self._idle(model)
+
+    def _idle(self, model: ServedModel) -> None:
+        """From now on it is idle, unless somebody has it."""
+        if model.idling is not None:
+            model.idling.cancel()
+            model.idling = None
+        if self.idle_s is not None and not model.users and model.state == "ready":
+            model.idling = asyncio.get_running_loop().call_later(self.idle_s, self._unload_idle, model)
+
+    def _unload_idle(self, model: ServedModel) -> None:
+        model.idling = None
+        if model.llm is None or model.users or model.state != "ready":
+            return
+        LOG.info("unloading %s: idle for %g s", model.name, self.idle_s)
+        engines, model.llm, model.state = [model.llm], None, "unloaded"
+        model.loading = asyncio.get_running_loop().create_task(asyncio.to_thread(_close, engines))
 
     def look_after(self, model: ServedModel) -> None:
         """See whether its engine has crashed: it is restarted once."""
@@ -141,15 +164,19 @@ class Models:
                 engines.append(other.llm)
             other.llm, other.state = None, "unloaded"
         model.state = "loading"
-        model.loading = asyncio.get_running_loop().create_task(self._loaded(model, engines))
+        model.loading = asyncio.get_running_loop().create_task(self._loaded(model, engines, model.loading))
 
-    async def _loaded(self, model: ServedModel, engines: list[LLM]) -> None:
+    async def _loaded(self, model: ServedModel, engines: list[LLM], before: asyncio.Task[None] | None) -> None:
+        """``before``: what was done to it last. The engine that it had has to be gone, or it would be there twice."""
         LOG.info("loading %s", model.name)
+        if before is not None:
+            await asyncio.wait([before])
         try:
             await asyncio.to_thread(_close, engines)
             model.llm = await asyncio.to_thread(model.open)
             model.state, self.begun = "ready", True
             LOG.info("%s is ready", model.name)
+            self._idle(model)
         except (MoreseekError, OSError, MemoryError) as error:
             model.state, model.fault = "failed", str(error) or type(error).__name__
             LOG.error("%s cannot be loaded: %s", model.name, model.fault)
@@ -159,6 +186,9 @@ class Models:
 
     async def close(self) -> None:
         """End all engines."""
+        for model in self.all:
+            if model.idling is not None:
+                model.idling.cancel()
         tasks = [model.loading for model in self.all if model.loading is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(_close, [model.llm for model in self.all if model.llm is not None])

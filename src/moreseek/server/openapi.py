@@ -12,7 +12,7 @@ from moreseek.server.requests import ChatRequest, CompletionRequest, DetokenizeR
 from moreseek.server.response_requests import ResponseRequest
 
 REFERENCE = "#/components/schemas/{model}"
-JSON, EVENTS = "application/json", "text/event-stream"
+JSON, EVENTS, TEXT = "application/json", "text/event-stream", "text/plain"
 
 
 class ErrorBody(BaseModel):
@@ -57,6 +57,7 @@ def document(vocab_size: int) -> dict[str, Any]:
     _, found = models_json_schema([(model, "validation") for model in [*models, Error]], ref_template=REFERENCE)
     found["$defs"]["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] = vocab_size - 1
     paths: dict[str, Any] = {path: {"get": _operation(summary)} for path, summary in GETS}
+    paths["/metrics"]["get"]["responses"]["200"]["content"] = {TEXT: {"schema": {"type": "string"}}}
     for path, summary, model, streams in POSTS:
         body = {"required": True, "content": {JSON: {"schema": _reference(model)}}}
         paths[path] = {"post": _operation(summary, streams=streams) | {"requestBody": body}}

@@ -14,6 +14,7 @@ from moreseek.server.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice, call_f
 from moreseek.text.chat import ToolTurn
 
 MOST_N = 16
+MOST_PASSAGES = 16
 DEFAULT_COMPLETION_TOKENS = 16  # of /v1/completions, as with OpenAI; a chat may fill the context
 
 
@@ -75,6 +76,13 @@ class TemplateSettings(Lenient):
 
     enable_thinking: bool | None = None
     thinking: bool | None = None
+
+
+class Retrieval(Lenient):
+    """Which of a model's documents are looked into: ``k`` passages at most; of these files or folders alone."""
+
+    k: Annotated[int, Field(ge=1, le=MOST_PASSAGES), WHOLE] = 4
+    files: Annotated[list[Name], Field(max_length=20)] | None = None
 
 
 class Sampling(Lenient):
@@ -144,6 +152,7 @@ class ChatRequest(Sampling):
     reasoning_effort: str | None = None
     chat_template_kwargs: TemplateSettings | None = None
     chat_template: str | None = None
+    retrieval: bool | Retrieval | None = None
 
     @property
     def switch(self) -> dict[str, bool]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from moreseek.server.parsing import Few, Lenient, Name, Positive, Some
-from moreseek.server.requests import ChatMessage, ChatRequest, ResponseFormat
+from moreseek.server.requests import ChatMessage, ChatRequest, ResponseFormat, Retrieval
 from moreseek.server.tools import MOST_TOOLS, Function, FunctionCall, FunctionName, NamedTool, Tool, ToolCall
 
 WITH_LOGPROBS = "message.output_text.logprobs"
@@ -116,6 +116,7 @@ class ResponseRequest(Lenient):
     parallel_tool_calls: bool = True
     reasoning: ReasoningSettings | None = None
     metadata: dict[str, str] | None = None
+    retrieval: bool | Retrieval | None = None
 
     @property
     def logprobs(self) -> bool:
@@ -138,7 +139,7 @@ class ResponseRequest(Lenient):
             top_p=self.top_p, max_completion_tokens=self.max_output_tokens, logprobs=self.logprobs,
             top_logprobs=self.top_logprobs, response_format=self._format(), tools=self._tools(), tool_choice=choice,
             parallel_tool_calls=self.parallel_tool_calls,
-            reasoning_effort=self.reasoning.effort if self.reasoning else None,
+            reasoning_effort=self.reasoning.effort if self.reasoning else None, retrieval=self.retrieval,
         )  # fmt: skip
 
     def _format(self) -> ResponseFormat | None:

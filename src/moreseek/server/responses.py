@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from moreseek.engine.llm import LLM
 from moreseek.server.chat import ChatAnswer, Delta
+from moreseek.server.documents.library import Documents
 from moreseek.server.errors import RefusedError
 from moreseek.server.metrics import Meter
 from moreseek.server.requests import ChatMessage
@@ -76,12 +77,18 @@ class ResponseAnswer:
 
     @classmethod
     async def to(
-        cls, asked: ResponseRequest, name: str, llm: LLM, kept: KeptResponses, meter: Callable[[], Meter]
+        cls,
+        asked: ResponseRequest,
+        name: str,
+        llm: LLM,
+        kept: KeptResponses,
+        meter: Callable[[], Meter],
+        documents: Documents | None = None,
     ) -> ResponseAnswer:
         """Checked, and not yet begun. Raises RefusedError."""
         earlier = kept.find(asked.previous_response_id).turns if asked.previous_response_id else []
         turns = [*earlier, *asked.messages()]
-        return cls(await ChatAnswer.to(asked.chat(turns), name, llm, meter), asked, turns, kept)
+        return cls(await ChatAnswer.to(asked.chat(turns), name, llm, meter, documents), asked, turns, kept)
 
     async def whole(self) -> dict[str, Any]:
         """The response at its end."""
@@ -192,7 +199,7 @@ class ResponseAnswer:
             "text": given.get("text") or {"format": {"type": "text"}}, "tools": given.get("tools", []),
             "tool_choice": given.get("tool_choice", "auto"), "truncation": "disabled",
             "metadata": asked.metadata or {}, "usage": None if status == "in_progress" else self._usage(),
-        }  # fmt: skip
+        } | self.chat.told  # fmt: skip
 
     def _usage(self) -> dict[str, Any]:
         found = self.chat.usage

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from starlette.requests import Request
 
 from moreseek.engine.llm import LLM
+from moreseek.server.documents.library import Documents
 from moreseek.server.errors import RefusedError
 from moreseek.server.metrics import Meter, Metrics
 from moreseek.server.models import Models, ServedModel
@@ -25,6 +26,7 @@ class Served:
     models: Models
     keys: tuple[str, ...] = ()
     drain_s: float = 60.0
+    documents: Mapping[str, Documents] = field(default_factory=dict)  # by the name that a model is asked for
     metrics: Metrics = field(default_factory=Metrics, init=False)
     visits: int = field(default=0, init=False)  # requests that are being answered
     leaves_at: float | None = field(default=None, init=False)  # by time.monotonic, once it is told to stop

@@ -1,4 +1,8 @@
-"""Calls of tools told apart from the answer while both stream."""
+"""Calls of tools told apart from the answer while both stream.
+
+Two ways of writing them are read: an object between the marks of Hermes and Qwen, and DeepSeek's own marks, as the chat
+templates of V3 and R1 (with "function" and fenced arguments) and of V3.1 (without) have them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,22 @@ from dataclasses import dataclass
 from moreseek.engine.stops import unfinished
 from moreseek.server.tools import CALL_CLOSE, CALL_OPEN
 
+SIGN, GAP = "\uff5c", "\u2581"  # what DeepSeek's marks have in place of a bar and of spaces
+CALLS_BEGIN, CALL_BEGIN, SEPARATOR, CALL_END, CALLS_END = (
+    f"<{SIGN}tool{GAP}{name}{SIGN}>"
+    for name in (f"calls{GAP}begin", f"call{GAP}begin", "sep", f"call{GAP}end", f"calls{GAP}end")
+)
+OPENINGS = (CALL_OPEN, CALLS_BEGIN, CALL_BEGIN)
+CLOSINGS = {
+    CALL_OPEN: (CALL_CLOSE,),
+    CALLS_BEGIN: ("```", CALL_END, CALLS_END),
+    CALL_BEGIN: ("```", CALL_END, CALLS_END),
+}
+LONGEST_HEAD = 300  # characters before DeepSeek's arguments; more is no call
 HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+DEEPSEEK_HEAD = re.compile(
+    rf"\s*(?:{CALL_BEGIN}\s*)?(?:function{SEPARATOR}([^\n<`]+)\n\s*```(?:json)?\s*|([^\n<`{{]+){SEPARATOR}\s*)"
+)
 
 
 @dataclass
@@ -33,7 +52,7 @@ class CallSplitter:
         self.calls = 0
         self._held = ""
         self._call: _Call | None = None
-        self._closing = False  # a call's object has ended, its mark has not come
+        self._closing: tuple[str, ...] = ()  # a call's object has ended; the marks that may follow
 
     def push(self, text: str) -> tuple[str, list[CallPart]]:
         """What can be told apart so far."""
@@ -55,15 +74,18 @@ class CallSplitter:
         """What was held back. A call that was cut off stays as far as it was told."""
         held, self._held = self._held, ""
         if self._call is not None:
-            return ("" if self._call.told else CALL_OPEN + self._call.text + held), []
+            return ("" if self._call.told else self._call.opening + self._call.text + held), []
         return ("" if self._closing or (self.calls and not held.strip()) else held), []
 
     def _read_text(self) -> str:
-        text, found, rest = self._held.partition(CALL_OPEN)
+        text = self._held
+        found = [(place, mark) for mark in OPENINGS if (place := text.find(mark)) >= 0]
         if found:
-            self._held, self._call = rest, _Call(self.calls)
-            return text.rstrip()
-        sure = text[: len(text) - unfinished(text, (CALL_OPEN,))].rstrip()
+            place, mark = min(found)
+            kind = _Call if mark == CALL_OPEN else _DeepSeekCall
+            self._held, self._call = text[place + len(mark) :], kind(self.calls, mark)
+            return text[:place].rstrip()
+        sure = text[: len(text) - unfinished(text, OPENINGS)].rstrip()
         self._held = text[len(sure) :]
         return sure
 
@@ -71,22 +93,24 @@ class CallSplitter:
         self._held = call.read(self._held)
         if call.ended:
             self._call = None
-            self._closing = True
+            self._closing = CLOSINGS[call.opening]
         found = call.news()
         if found:
             self.calls += call.index == self.calls
             parts += found
         if call.wrong or (call.ended and not call.told):
-            self._call, self._closing = None, False
-            return CALL_OPEN + call.text
+            self._call, self._closing = None, ()
+            return call.opening + call.text
         return ""
 
     def _close(self) -> str:
         text = self._held.lstrip()
-        if text.startswith(CALL_CLOSE):
-            self._held, self._closing = text.removeprefix(CALL_CLOSE), False
-        elif not CALL_CLOSE.startswith(text):  # forgotten
-            self._closing = False
+        for mark in self._closing:
+            if text.startswith(mark):
+                self._held = text.removeprefix(mark)
+                return ""
+        if not any(mark.startswith(text) for mark in self._closing):  # the answer goes on, or another call comes
+            self._closing = ()
             return self._read_text()
         return ""
 
@@ -94,8 +118,10 @@ class CallSplitter:
 class _Call:
     """One call while it is read: an object with a name and arguments, followed bracket by bracket."""
 
-    def __init__(self, index: int) -> None:
-        self.index, self.text = index, ""
+    level = 1  # how deep the arguments' object stands
+
+    def __init__(self, index: int, opening: str) -> None:
+        self.index, self.opening, self.text = index, opening, ""
         self.told = self.ended = self.wrong = False
         self._depth, self._quoted, self._escaped = 0, False, False
         self._sent = 0  # where the arguments that are not sent begin
@@ -121,7 +147,7 @@ class _Call:
             self._depth += 1
         elif character in "}]":
             self._depth -= 1
-            if self._depth == 1 and self._arguments_end is None:
+            if self._depth == self.level and self._arguments_end is None:
                 self._arguments_end = place + 1
             self.ended = self._depth == 0
         self.wrong = self._depth <= 0 and not self.ended and not character.isspace()
@@ -155,6 +181,36 @@ class _Call:
             return []
         self.told = True
         return [CallPart(self.index, json.dumps(arguments), name, _id())]
+
+
+class _DeepSeekCall(_Call):
+    """A name after DeepSeek's marks, then the arguments' object alone."""
+
+    level = 0
+    name = ""
+
+    def read(self, text: str) -> str:
+        if self.name:
+            return super().read(text)
+        self.text += text
+        place = self.text.find("{")
+        if place < 0:
+            self.wrong = len(self.text) > LONGEST_HEAD
+            return ""
+        head = DEEPSEEK_HEAD.fullmatch(self.text[:place])
+        self.name = ((head[1] or head[2]).strip() if head else "").removeprefix("functions.")
+        rest, self.text, self._sent = self.text[place:], self.text[:place], place
+        if not self.name or not self.name.isprintable():
+            self.wrong = True
+            return rest
+        return super().read(rest)
+
+    def news(self) -> list[CallPart]:
+        if self.wrong or not self.name:
+            return []
+        first = [] if self.told else [CallPart(self.index, "", self.name, _id())]
+        self.told = True
+        return [*first, *self._more()]
 
 
 def _id() -> str:

@@ -23,6 +23,7 @@ _BYTES = 256
 _MAX_GROWTH = 1_000  # the longest replacement of a normalizer; the field's are a few characters
 # Encodings carry more than ids: many at a time would take a hundred times the memory of the ids.
 _BATCH = 1_024
+_LONG = 4_000  # characters: less is encoded in a few milliseconds
 # Qwen2's word pattern: single digits, and known to the tools that convert tokenizers. One expression costs
 # a third less time than tokenizers' Digits followed by its ByteLevel expression.
 _WORD = (
@@ -260,6 +261,8 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 def _encode(backend: tokenizers.Tokenizer, text: str) -> list[int]:
     try:
+        if len(text) > _LONG:  # a batch lets other threads run, a single text does not
+            return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return backend.encode(text, add_special_tokens=False).ids
     except BaseException as error:
         _refuse_panic(error)

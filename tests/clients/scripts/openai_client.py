@@ -100,6 +100,17 @@ def completions() -> None:
     assert answer.choices[0].text.startswith("hello")
 
 
+def sources() -> None:
+    more = {"model": "tiny", "messages": [{"role": "user", "content": "How is salt kept?"}], "max_tokens": 3}
+    [source] = client.chat.completions.create(**more).model_extra["sources"]
+    assert (source["index"], source["file"]) == (1, "salt.md")
+    first = next(client.chat.completions.create(**more, stream=True))
+    assert first.model_extra["sources"] == [source]
+    assert client.responses.create(model="tiny", input="salt?", max_output_tokens=3).model_extra["sources"] == [source]
+    plain = client.chat.completions.create(**more, extra_body={"retrieval": False})
+    assert "sources" not in plain.model_extra
+
+
 def errors() -> None:
     def refused(kind: type[openai.APIStatusError], **more: object) -> None:
         try:
@@ -128,6 +139,6 @@ def cancel() -> None:
     models_and_chat()
 
 
-for check in (models_and_chat, stream, parse, tools, responses, completions, errors, cancel):
+for check in (models_and_chat, stream, parse, tools, responses, completions, sources, errors, cancel):
     check()
     print(f"openai: {check.__name__}")

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import pickle
+import shutil
 
 import pytest
 from tests.unit.server.conftest import events
 from tests.unit.server.serving import served
 
+from moreseek.cli.serve import served_model
 from moreseek.engine.engine import Engine
+from moreseek.errors import InputError
 from moreseek.server.app import build_app
 
 BLOCK_BYTES = 2 * 2 * 16 * 16 * 4  # of the cache: keys and values, layers, tokens, width, fp32
@@ -167,3 +171,84 @@ def test_a_slow_reader_holds_up_nobody(llm):
     texts = asyncio.run(asyncio.wait_for(go(), 60))
     assert texts["slow"].endswith(b"data: [DONE]\n\n")
     assert json.loads(texts["quick"])["usage"]["completion_tokens"] > 0
+
+
+def test_a_body_of_a_hundred_megabytes_is_refused_after_the_first_eight(llm):
+    app, taken = build_app(served(llm)), []
+
+    async def go(length):
+        sent = []
+
+        async def receive():
+            taken.append(1 << 20)
+            return {"type": "http.request", "body": b"x" * (1 << 20), "more_body": len(taken) < 100}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode(), "query_string": b"",
+                 "headers": length, "http_version": "1.1", "scheme": "http", "server": ("test", 80)}  # fmt: skip
+        await app(scope, receive, send)
+        return sent
+
+    for length in ([(b"content-length", b"100000000")], [(b"transfer-encoding", b"chunked")]):
+        taken.clear()
+        sent = asyncio.run(go(length))
+        assert sent[0]["status"] == 413
+        assert b"request_too_large" in sent[1]["body"]
+        assert len(taken) <= 9
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was opened",))
+
+
+def as_a_pickle(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+
+
+def reaching_out(folder):
+    (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
+    index = {"weight_map": {"model.norm.weight": "../outside.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def cut_short(folder):
+    raw = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(raw[: len(raw) // 2])
+
+
+@pytest.mark.parametrize("spoil", [as_a_pickle, reaching_out, cut_short], ids=lambda spoil: spoil.__name__)
+def test_a_hostile_checkpoint_is_refused_before_anybody_is_served(make_folder, tmp_path, spoil):
+    folder = shutil.copytree(make_folder(["hello"] * 5, 290, 256), tmp_path / "in" / "model")
+    served_model("m", folder)
+    spoil(folder)
+    with pytest.raises(InputError):
+        served_model("m", folder)
+
+
+def test_code_that_a_checkpoint_brings_is_never_run(make_folder, tmp_path):
+    folder = shutil.copytree(make_folder(["hello"] * 5, 290, 256), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "evil.Model", "AutoTokenizer": ["evil.T", None]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    llm = served_model("m", folder).open()
+    llm.loop.close()
+    assert not (tmp_path / "ran").exists()
+
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [LOOP, "{{ 'x' * 300000000 }}", "{{ ''.__class__.__mro__ }}", "{% for"])
+def test_a_hostile_template_ends_its_own_request_only(make_llm, client_of, template):
+    llm = make_llm(["hello world, how are you"] * 5, 290, 256)
+    llm.tokenizer.chat_template = template
+    send = client_of(llm)
+    answer = send("POST", CHAT, json={"model": "tiny", "messages": HELLO, "max_tokens": 1})
+    assert answer.status_code == 400, answer.text
+    assert len(answer.text) < 1_000
+    assert send("POST", TEXT, json={"model": "tiny", "prompt": "hello", "max_tokens": 1}).status_code == 200

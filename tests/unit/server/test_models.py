@@ -25,9 +25,9 @@ def folder(make_folder):
 class House:
     """A server with models a, b and c of the given sizes, and what has been loaded."""
 
-    def __init__(self, folder, sizes, memory=None, **more):
+    def __init__(self, folder, sizes, memory=None, idle_s=None, **more):
         self.folder, self.opened, self.made = folder, [], []
-        self.models = Models({name: self.model(name, size) for name, size in sizes.items()}, memory)
+        self.models = Models({name: self.model(name, size) for name, size in sizes.items()}, memory, idle_s)
         self.served = Served(self.models, **more)
         self.app = build_app(self.served)
 
@@ -175,6 +175,92 @@ def test_a_server_whose_first_model_cannot_be_loaded_ends(folder):
 def test_a_model_that_never_fits_is_said_at_once(folder):
     with pytest.raises(InputError, match=r"a takes 2\.0 GiB and models may take 1\.0 GiB"):
         House(folder, {"a": 2 << 30}, memory=1 << 30)
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_an_idle_model_is_unloaded_and_loaded_again_when_it_is_asked_for(folder, caplog):
+    caplog.set_level("INFO", "moreseek.server")
+    house = House(folder, {"a": 1, "b": 1}, idle_s=0.05)
+
+    async def go(http):
+        first = (await ask(http, "a")).json()["choices"]
+        await until(lambda: house.states == {"a": "unloaded", "b": "unloaded"})
+        await house.models.first.loading
+        assert [llm.loop.alive for llm in house.made] == [False]
+        assert (await http.get("/health")).json() == {"status": "ok", "models": {"unloaded": 2}}
+        assert (await ask(http, "a")).json()["choices"] == first
+        await until(lambda: house.states["a"] == "unloaded")
+
+    house.run(go)
+    assert house.opened == ["a", "a"]
+    assert "unloading a: idle for 0.05 s" in caplog.messages
+
+
+def test_a_model_that_nobody_ever_asks_for_is_idle_from_its_loading_on(folder):
+    house = House(folder, {"a": 1}, idle_s=0.05)
+
+    async def go(http):
+        await until(lambda: house.models.begun)
+        await until(lambda: house.states["a"] == "unloaded")
+
+    house.run(go)
+
+
+def test_requests_that_run_or_follow_one_another_keep_a_model_loaded(folder, monkeypatch):
+    house, go_on = House(folder, {"a": 1}, idle_s=0.2), threading.Event()
+
+    async def go(http):
+        await ask(http, "a")
+        for _ in range(8):
+            await asyncio.sleep(0.05)  # together longer than it may be idle
+            assert (await ask(http, "a")).status_code == 200
+        runner = house.models.first.llm.engine.runner
+        whole = runner.logits
+        monkeypatch.setattr(runner, "logits", lambda step: go_on.wait() and whole(step))
+        running = asyncio.create_task(ask(http, "a"))
+        await asyncio.sleep(0.5)
+        assert house.states["a"] == "ready"
+        go_on.set()
+        assert (await running).status_code == 200
+
+    house.run(go)
+    assert house.opened == ["a"]
+
+
+def test_a_request_that_comes_while_its_model_is_unloaded_waits_and_is_answered(folder, monkeypatch):
+    """The old engine is gone before the new one is there: two would not fit where one does."""
+    house, reached, go_on, alive = House(folder, {"a": 1}, idle_s=0.05), threading.Event(), threading.Event(), []
+    close = models_module._close
+    monkeypatch.setattr(models_module, "_close", lambda engines: reached.set() or (go_on.wait() and close(engines)))
+    open_model = house.open
+
+    def opening(name):
+        alive.append(any(llm.loop.alive for llm in house.made))
+        return open_model(name)
+
+    house.open = opening
+
+    async def go(http):
+        go_on.set()
+        first = (await ask(http, "a")).json()["choices"]
+        go_on.clear()
+        reached.clear()
+        await until(reached.is_set)
+        coming = [asyncio.create_task(ask(http, "a")) for _ in range(3)]
+        await until(lambda: house.models.first.users == 3)
+        assert house.states["a"] == "loading"
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in coming)
+        go_on.set()
+        assert [(await task).json()["choices"] for task in coming] == [first] * 3
+
+    house.run(go)
+    assert house.opened == ["a", "a"]
+    assert alive == [False, False]
 
 
 def break_engine(model, monkeypatch):

@@ -28,6 +28,8 @@ def test_every_path_of_the_document_answers_as_it_says(client):
             answer = client(method.upper(), path.replace("{id}", "none"), content=b"{}" if method == "post" else None)
             assert str(answer.status_code) in operations[method]["responses"], (method, path)
             assert answer.status_code != 500
+            kind = answer.headers["content-type"].split(";")[0]
+            assert kind in operations[method]["responses"][str(answer.status_code)]["content"], (method, path)
     for path, _, _, _ in POSTS:
         answer = client("TRACE", path)
         assert (answer.status_code, "POST" in answer.headers["allow"]) == (405, True)

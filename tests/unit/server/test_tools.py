@@ -48,7 +48,30 @@ def split(*pieces):
     return choice.content, [tuple(found["function"].values()) for found in choice.calls]
 
 
+def mark(name):
+    return f"<｜tool▁{name.replace(' ', '▁')}｜>"
+
+
+def deepseek(*calls, fenced=True):
+    """As the templates of V3 and R1 write calls down, or that of V3.1."""
+    before, after = ("```json\n", "\n```") if fenced else ("", "")
+    head = f"function{mark('sep')}{{}}\n" if fenced else f"{{}}{mark('sep')}"
+    told = [f"{mark('call begin')}{head.format(name)}{before}{text}{after}{mark('call end')}" for name, text in calls]
+    return mark("calls begin") + ("\n" if fenced else "").join(told) + mark("calls end")
+
+
+TWO = [("f", '{"x": {"y": ["}", 1]}}'), ("g.h-1", "{}")]
 OUTPUTS = {
+    deepseek(*TWO): ("", TWO),
+    deepseek(*TWO, fenced=False): ("", TWO),
+    "I look.\n" + deepseek(("f", '{\n  "x": 1\n}')) + " and on": ("I look. and on", [("f", '{\n  "x": 1\n}')]),
+    deepseek(("f", '{"a": "```"}')).removesuffix(mark("calls end")): ("", [("f", '{"a": "```"}')]),
+    deepseek(("f", '{"x": 1}')).removeprefix(mark("calls begin")): ("", [("f", '{"x": 1}')]),
+    f'{mark("calls begin")}{mark("call begin")}f{mark("sep")}{{"x": "cut': ("", [("f", '{"x": "cut')]),
+    f"{mark('calls begin')} are marks": (f"{mark('calls begin')} are marks", []),
+    f"{mark('call begin')}no sign {{}} here": (f"{mark('call begin')}no sign {{}} here", []),
+    f"{mark('call begin')}{mark('sep')}{{}}": (f"{mark('call begin')}{mark('sep')}{{}}", []),
+    f"{deepseek(('f', '{}'))}\n{call()}": ("", [("f", "{}"), ("f", '{"x": 1}')]),
     call(): ("", [("f", '{"x": 1}')]),
     f"Let me see.\n{call()}\n{call('g', '{}')}\n": ("Let me see.", [("f", '{"x": 1}'), ("g", "{}")]),
     call(arguments='{"a": {"b": ["}", "\\"]"]}}'): ("", [("f", '{"a": {"b": ["}", "\\"]"]}}')]),
@@ -87,6 +110,54 @@ def test_arguments_stream_as_they_come():
     splitter = CallSplitter()
     told = [splitter.push(piece)[1] for piece in ('<tool_call>{"name": "f", "arguments": {"x": "lo', 'ng"', "}}")]
     assert [[part.arguments for part in parts] for parts in told] == [["", '{"x": "lo'], ['ng"'], ["}"]]
+
+
+def test_what_goes_on_for_too_long_after_deepseek_s_marks_is_no_call():
+    text = f"{mark('calls begin')}{'x' * 400}"
+    assert split(*text) == (text, [])
+
+
+def test_arguments_under_deepseek_s_marks_stream_as_they_come():
+    splitter = CallSplitter()
+    head = f"{mark('calls begin')}{mark('call begin')}function{mark('sep')}f\n```json\n"
+    told = [splitter.push(piece)[1] for piece in (head, '{"x": "lo', 'ng"', "}\n``", f"`{mark('call end')}")]
+    assert [[part.arguments for part in parts] for parts in told] == [[], ["", '{"x": "lo'], ['ng"'], ["}"], []]
+
+
+def test_deepseek_s_calls_come_as_tool_calls_whole_and_streamed(roomy, client_of, monkeypatch):
+    """The marks' tokens are written by the engine; here its text is put in their place."""
+    text = "Let me see. " + deepseek(("weather", '{"city": "Rome", "days": 2}'))
+    pieces = iter([])
+
+    def push(stream, token):
+        return next(pieces, "")
+
+    monkeypatch.setattr("moreseek.engine.stops.TextStream.push", push)
+    monkeypatch.setattr("moreseek.engine.stops.TextStream.finish", lambda stream: "".join(pieces))
+    asked = ASKED | {"max_tokens": 40, "ignore_eos": True}
+    made = []
+    for stream in (False, True):
+        pieces = iter(["</think>", *(text[at : at + 7] for at in range(0, len(text), 7))])
+        answer = client_of(roomy)("POST", "/v1/chat/completions", json=asked | {"stream": stream})
+        if stream:
+            choice = Choice()
+            for chunk in events(answer):
+                delta = chunk["choices"][0]["delta"]
+                choice.content += delta.get("content", "")
+                for part in delta.get("tool_calls", []):
+                    made.append(part["function"].get("name"))
+                    choice.thought += part["function"]["arguments"]
+            assert (choice.content, choice.thought) == ("Let me see.", '{"city": "Rome", "days": 2}')
+            assert made[0] == "weather"
+            assert set(made[1:]) == {None}
+            assert len(made) > 2
+        else:
+            message = answer.json()["choices"][0]["message"]
+            assert message["content"] == "Let me see."
+            assert message["tool_calls"][0]["function"] == {
+                "name": "weather",
+                "arguments": '{"city": "Rome", "days": 2}',
+            }
 
 
 def turns(*messages, tools=(WEATHER,)):

@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -68,6 +70,23 @@ def test_a_vocabulary_below_bytes_and_special_tokens_is_refused_with_the_minimum
 def test_batches_equal_single_texts():
     texts = ["12+34=<|end|>", "", "The cat\n\n  x", "你好"]
     assert TOKENIZER.encode_batch(texts) == [TOKENIZER.encode(text) for text in texts]
+
+
+def test_a_long_text_is_encoded_as_a_short_one_and_lets_other_threads_run():
+    """Counted in this process's processor time: what else the machine does must not fail it."""
+    text = "世界，你好。The cat <|end|> sat.\n" * 20_000
+    found, worst, last = [], 0.0, time.process_time()
+    thread = threading.Thread(target=lambda: found.append(TOKENIZER.encode(text, special=False)))
+    begun = last
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.001)
+        worst, last = max(worst, time.process_time() - last), time.process_time()
+    spent = last - begun
+    assert found[0] == TOKENIZER.encode(text[:1_000], special=False)[:100] + found[0][100:]
+    assert TOKENIZER.decode(found[0]) == text
+    assert spent > 0.1  # or there was nothing to see
+    assert worst < 0.5 * spent
 
 
 def test_half_a_character_is_refused():

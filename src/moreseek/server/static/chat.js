@@ -167,7 +167,10 @@ const stopAll = () => running().forEach(stop);
 
 async function loadModels() {
   try {
-    const names = await models(key());
+    const served = await models(key());
+    const names = served.map(({ id }) => id);
+    const looking = served.some(({ documents }) => documents);
+    for (const node of [get("documents"), get("documents").labels[0]]) node.hidden = !looking;
     get("key-form").hidden = true;
     for (const [id, wanted, fallback] of [["model", chosen.model, names[0]], ["second", chosen.second, names[1] ?? names[0]]]) {
       get(id).replaceChildren(...names.map((name) => el("option", { value: name }, name)));

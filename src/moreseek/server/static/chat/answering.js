@@ -2,6 +2,7 @@
 import { ApiError, chat } from "./api.js";
 import { chosen, key } from "./preferences.js";
 import { save } from "./store.js";
+import { checkedSources } from "./tree.js";
 
 const SAVE_EVERY_MS = 300;
 const running = new Map(); // id of a message → its AbortController
@@ -18,6 +19,7 @@ function request(conversation, message) {
     const on = chosen.thinking === "on";
     body.chat_template_kwargs = { thinking: on, enable_thinking: on }; // the names that templates use
   }
+  if (chosen.documents === "off") body.retrieval = false;
   return body;
 }
 
@@ -32,6 +34,7 @@ function take(message, chunk, began) {
     message.content += delta.content;
   }
   if (choice?.finish_reason) message.finish = choice.finish_reason;
+  if (chunk.sources) message.sources = checkedSources(chunk.sources);
   if (chunk.usage) {
     message.tokens = chunk.usage.completion_tokens;
     message.thinkingTokens = chunk.usage.completion_tokens_details?.reasoning_tokens;

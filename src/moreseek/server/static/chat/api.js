@@ -15,9 +15,10 @@ async function call(path, key, options = {}) {
   throw new ApiError(found?.error?.message ?? `HTTP ${answer.status}`, answer.status);
 }
 
+// [{id, documents}]: what is served, and whether it may look into documents.
 export async function models(key) {
   const { data } = await (await call("v1/models", key)).json();
-  return data.map(({ id }) => id);
+  return data.map(({ id, documents }) => ({ id, documents: documents === true }));
 }
 
 // The chunks of a streamed answer. Throws ApiError, also for an error that comes in the middle.

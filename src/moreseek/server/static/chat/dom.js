@@ -29,6 +29,7 @@ const SHAPES = {
   remove: "M5 7h14M10 7V5h4v2M7 7l1 12h8l1-12M10 11v5M14 11v5",
   close: "M6 6l12 12M18 6L6 18",
   down: "M12 5v14M6 13l6 6 6-6",
+  sources: "M6 4h9l3 3v13H6zM9 10h6M9 13h6M9 16h4",
   think: "M12 4a6 6 0 0 0-3 11v2h6v-2a6 6 0 0 0-3-11zM10 20h4",
 };
 

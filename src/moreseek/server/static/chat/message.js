@@ -67,11 +67,12 @@ export class AnswerView {
       this.update();
     });
     this.body = new LiveMarkdown(el("div", { className: "text" }));
+    this.sources = el("details", { className: "sources", hidden: true });
     this.note = el("p", { className: "note" });
     this.facts = el("span", { className: "facts" });
     this.tools = el("div", { className: "tools" });
     const name = el("h2", { className: "model" }, message.model);
-    this.element = el("article", { className: "turn answer", "aria-label": message.model }, name, this.fold, this.body.target, this.note, this.tools);
+    this.element = el("article", { className: "turn answer", "aria-label": message.model }, name, this.fold, this.body.target, this.sources, this.note, this.tools);
     this.update();
   }
 
@@ -82,7 +83,23 @@ export class AnswerView {
     this.fold.classList.toggle("live", isRunning(message) && !message.content);
     if (this.fold.open) this.thought.update(message.thinking);
     this.body.update(message.content);
+    if (this.told !== message.sources) this.source();
     if (this.state !== message.state) this.end();
+  }
+
+  // What the model was given to read. Documents are foreign: all of it is text.
+  source() {
+    const { message } = this;
+    this.told = message.sources;
+    this.sources.hidden = !message.sources?.length;
+    if (this.sources.hidden) return;
+    const items = message.sources.map(({ index, title, file, line, text }) => {
+      const name = el("span", { dir: "auto" }, `[${index}] ${title}`);
+      const place = el("span", { className: "place" }, say("place", { file, line }));
+      return el("li", {}, el("details", {}, el("summary", {}, name, place, icon("after")), el("p", { dir: "auto" }, text)));
+    });
+    const head = el("summary", {}, icon("sources"), el("span", {}, count("sources", items.length)), icon("after"));
+    this.sources.replaceChildren(head, el("ol", {}, ...items));
   }
 
   // What a screen reader is told when it is there.

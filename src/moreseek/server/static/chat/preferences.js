@@ -2,7 +2,7 @@
 const NAME = "moreseek";
 const START = {
   language: null, theme: "system", model: null, second: null, compare: false,
-  temperature: null, maxTokens: null, thinking: "model", system: "",
+  temperature: null, maxTokens: null, thinking: "model", documents: "on", system: "",
 }; // prettier-ignore
 
 function read() {

@@ -11,7 +11,7 @@ export function applyTheme() {
 
 function fill() {
   for (const name of Object.keys(NUMBERS)) get(name).value = chosen[name] ?? "";
-  for (const name of ["thinking", "system", "theme", "language"]) get(name).value = chosen[name];
+  for (const name of ["thinking", "documents", "system", "theme", "language"]) get(name).value = chosen[name];
 }
 
 // spoken(): the language has changed
@@ -28,6 +28,7 @@ export function listen(spoken) {
     });
   }
   get("thinking").addEventListener("change", ({ target }) => choose({ thinking: target.value }));
+  get("documents").addEventListener("change", ({ target }) => choose({ documents: target.value }));
   get("system").addEventListener("input", ({ target }) => choose({ system: target.value }));
   get("theme").addEventListener("change", ({ target }) => [choose({ theme: target.value }), applyTheme()]);
   const speakIn = (language) => [choose({ language }), spoken()];

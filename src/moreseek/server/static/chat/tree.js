@@ -1,5 +1,5 @@
 // A conversation is a tree of messages: an edited question or a second answer is a new branch beside the old one.
-// A message: {id, parent, role, content, shown} and, for answers, {model, thinking, state, …}. `shown` is the child to follow.
+// A message: {id, parent, role, content, shown} and, for answers, {model, thinking, sources, state, …}. `shown` is the child to follow.
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export class Conversation {
@@ -76,6 +76,16 @@ const FIELDS = {
   thinkingTokens: "number", rate: "number",
 }; // prettier-ignore
 
+const SOURCE = { index: "number", title: "string", file: "string", line: "number", text: "string" };
+const MOST_SOURCES = 50;
+
+// What an answer was given to read, from a server or a file: only what is whole.
+export function checkedSources(found) {
+  if (!Array.isArray(found)) return [];
+  const whole = found.filter((source) => Object.entries(SOURCE).every(([name, type]) => typeof source?.[name] === type));
+  return whole.slice(0, MOST_SOURCES).map(({ index, title, file, line, text }) => ({ index, title, file, line, text }));
+}
+
 // A conversation from a file that anybody may have written. Throws where it is none.
 export function checked(data) {
   const text = (value, most) => (typeof value === "string" && value.length <= most ? value : null);
@@ -87,6 +97,7 @@ export function checked(data) {
     // A parent stands before its children, so there are no circles to walk in for ever.
     const rooted = kept.parent === null || seen.has(kept.parent);
     if (!kept.id || seen.has(kept.id) || !rooted || !["user", "assistant"].includes(kept.role)) throw new Error("not a message");
+    if (Array.isArray(message.sources)) kept.sources = checkedSources(message.sources);
     if (Array.isArray(message.pair) && message.pair.length === 2) kept.pair = message.pair.map(String);
     seen.add(kept.id);
     return kept;
