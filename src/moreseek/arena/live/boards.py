@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection
 
 from moreseek.arena.cells import count_cells
@@ -79,11 +80,11 @@ class LiveBoards:
             names = {row.id: row.name for row in registry.registered(connection)}
             return {names[one]: tally for one, tally in tallies.means(connection).items()}
 
-    def table(self, board: str = "overall", category: str = "") -> tuple[list[str], Any]:
+    def table(self, board: str = "overall", category: str = "") -> tuple[list[str], np.ndarray]:
         """All contestants, and the counts (M, M, 4) of a board."""
         with self._database.read() as connection:
-            known = registry.registered(connection)
-            return [row.name for row in known], counts.table(connection, [row.id for row in known], board, category)
+            known, table = _counted(connection, board, category)
+        return [row.name for row in known], table
 
     def trend(self, board: str, category: str, now: float) -> Sequence[history.Point]:
         """The board at the end of each day, and as it is now."""
@@ -117,7 +118,7 @@ class LiveBoards:
                 history.note(connection, last, board, category, ratings, ids)
 
     def _keep_early_days(self, connection: Connection, last: int) -> None:
-        replay = Replay(entry for _, entry, _ in ledger.lines(connection))
+        replay = ledger.replay(connection)
         ids = {row.name: row.id for row in registry.registered(connection)}
         for board, category in history.boards(connection):
             votes = on_board(replay, board, category)
@@ -130,8 +131,7 @@ class LiveBoards:
         return from_cells(count_cells(votes), min_votes=self._min_votes)
 
     def _from_counts(self, connection: Connection, board: str, category: str) -> tuple[Ratings, dict[str, int]]:
-        known = registry.registered(connection)
-        table = counts.table(connection, [row.id for row in known], board, category)
+        known, table = _counted(connection, board, category)
         cells = cells_that_met([row.name for row in known], table)
         return from_cells(cells, min_votes=self._min_votes), {row.name: row.id for row in known}
 
@@ -141,8 +141,7 @@ class LiveBoards:
             return self._read_on(connection)
 
     def _compute(self, connection: Connection, board: str, category: str) -> dict[str, Any]:
-        known = registry.registered(connection)
-        table = counts.table(connection, [row.id for row in known], board, category)
+        known, table = _counted(connection, board, category)
         if table.sum() > self._most:
             families = {row.name: row.family for row in known}
             return board_from_counts(families, table, board, category, self._min_votes, self._most)
@@ -153,6 +152,12 @@ class LiveBoards:
             self._replay.take(entry)
             self._replayed = seq
         return self._replay
+
+
+def _counted(connection: Connection, board: str, category: str) -> tuple[list[registry.Registered], np.ndarray]:
+    """All contestants, and the counts (M, M, 4) of a board in their order."""
+    known = registry.registered(connection)
+    return known, counts.table(connection, [row.id for row in known], board, category)
 
 
 def _check(board: str) -> None:

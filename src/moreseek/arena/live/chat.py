@@ -62,5 +62,6 @@ def _facts(side: Contestant, reply: Reply) -> dict[str, Any]:
 
 def _rest(database: Database, name: str, reason: str, pause_s: float) -> None:
     with database.write() as connection:
-        row = next(one for one in registry.registered(connection) if one.name == name)
-        registry.pause(connection, row.id, reason, time.time(), pause_s)
+        row = registry.named(connection, name)
+        if row is not None:
+            registry.pause(connection, row.id, reason, time.time(), pause_s)

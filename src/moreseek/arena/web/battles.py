@@ -20,7 +20,7 @@ from moreseek.arena.store import battles, registry, turns, voters, votes
 from moreseek.arena.store.votes import Given, RefusedError
 from moreseek.arena.votes import OUTCOMES
 from moreseek.arena.web.arena import Arena
-from moreseek.arena.web.asked import body, cleaned, one_of, question, session_in, unhurried
+from moreseek.arena.web.asked import body, cleaned, may_ask, one_of, question, session_in
 
 _PING_S = 5.0  # often enough for proxies that close silent connections
 
@@ -55,8 +55,7 @@ async def begin(request: Request) -> Response:
     category = one_of(
         asked.category or house.categories[0], house.categories, "no_such_category", "There is no such category."
     )
-    keys = await unhurried(request, arena, session)
-    await arena.filter.check(prompt)
+    keys = await may_ask(request, arena, session, prompt)
     battle = await run_in_threadpool(_write_down, arena, *keys, prompt, category)
     return streamed(arena, fight(arena.database, arena.clients, arena.settings, battle))
 
@@ -67,8 +66,7 @@ async def ask_on(request: Request) -> Response:
     session = session_in(request, arena)
     asked = await body(request, _Further)
     prompt = question(arena, asked.prompt)
-    keys = await unhurried(request, arena, session)
-    await arena.filter.check(prompt)
+    keys = await may_ask(request, arena, session, prompt)
     battle = await run_in_threadpool(_write_on, arena, keys[0], request.path_params["id"], prompt)
     return streamed(arena, fight(arena.database, arena.clients, arena.settings, battle))
 

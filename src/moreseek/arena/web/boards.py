@@ -1,7 +1,7 @@
 """The boards: pages for people, JSON, CSV and pictures for whoever wants them, frames for other sites."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store import vote_list
+from moreseek.arena.store.tallies import Tally
 from moreseek.arena.store.vote_list import Which
 from moreseek.arena.web.arena import Arena
 from moreseek.arena.web.figures.figure import Figure, Subject, as_csv, flat
@@ -67,8 +68,10 @@ def _found(arena: Arena, chosen: Chosen) -> dict[str, Any]:
     return board(chosen.board, chosen.category)
 
 
-def _figure(arena: Arena, name: str, chosen: Chosen, language: str) -> Figure:
-    found, w = _found(arena, chosen), WORDS[language]
+def _figure(
+    arena: Arena, name: str, chosen: Chosen, language: str, found: dict[str, Any], took: Mapping[str, Tally]
+) -> Figure:
+    w = WORDS[language]
     title = w[chosen.board] + (f", {chosen.category}" if chosen.category else "")
     if chosen.style != "plain":
         title += f", {w['style_equal']}"
@@ -77,7 +80,7 @@ def _figure(arena: Arena, name: str, chosen: Chosen, language: str) -> Figure:
     if name == "intervals":
         return intervals(rows, subject)
     if name == "frontier":
-        return frontier(rows, arena.boards.tallies(), subject)
+        return frontier(rows, took, subject)
     if name == "trend":
         points = arena.boards.trend(chosen.board, chosen.category, time.time())
         return trend(rows, points, arena.settings.arena.min_votes, subject)
@@ -95,6 +98,7 @@ async def leaderboard(request: Request) -> Response:
 
 def _leaderboard(request: Request, arena: Arena, chosen: Chosen) -> Response:
     language, found, known = language_for(request), _found(arena, chosen), arena.boards.contestants()
+    took = arena.boards.tallies()
     rated = {row["name"] for row in found["rows"]}
     waiting = [
         one
@@ -102,11 +106,11 @@ def _leaderboard(request: Request, arena: Arena, chosen: Chosen) -> Response:
         if one.name not in rated and (chosen.board not in ("base", "reasoning") or one.kind == chosen.board)
     ]
     plain = arena.boards.board(chosen.board, chosen.category)["rows"] if chosen.style != "plain" else []
-    figures = {name: _figure(arena, name, chosen, language) for name in PLOTS} if found["rows"] else {}
+    figures = {name: _figure(arena, name, chosen, language, found, took) for name in PLOTS} if found["rows"] else {}
     return render(
         request, "leaderboard.html.jinja", found=found, boards=BOARDS, chosen=chosen, known=known, waiting=waiting,
         categories=arena.settings.arena.categories, spread=_spread(found["rows"]), styles=STYLES, figures=figures,
-        plain={row["name"]: row for row in plain}, tallies=arena.boards.tallies(), base=str(request.base_url),
+        plain={row["name"]: row for row in plain}, tallies=took, base=str(request.base_url),
         words=in_plain_words(found["rows"], arena.settings.arena.min_votes, language),
     )  # fmt: skip
 
@@ -151,7 +155,7 @@ def _plot(request: Request, arena: Arena, chosen: Chosen) -> Response:
     if name not in PLOTS or form not in ("svg", "csv", "json"):
         said = f"Pictures: {', '.join(PLOTS)}, each as svg, csv or json."
         return JSONResponse({"error": {"code": "no_such_picture", "message": said}}, 404)
-    figure = _figure(arena, name, chosen, language_for(request))
+    figure = _figure(arena, name, chosen, language_for(request), _found(arena, chosen), arena.boards.tallies())
     if form == "json":
         rows = [{key: row.get(key) for key in figure.columns} for row in figure.rows]
         return JSONResponse({"plot": name, "board": chosen.board, "category": chosen.category, "style": chosen.style,
@@ -163,14 +167,16 @@ def _plot(request: Request, arena: Arena, chosen: Chosen) -> Response:
 
 def _embed(request: Request, arena: Arena, chosen: Chosen) -> Response:
     """GET /embed/{name}: the board, or one of its pictures, for a frame on another site. It sets no cookie."""
-    name, language = request.path_params["name"], language_for(request)
+    name, found = request.path_params["name"], _found(arena, chosen)
     if name not in (*PLOTS, "board"):
         said = f"Frames: board, {', '.join(PLOTS)}."
         return JSONResponse({"error": {"code": "no_such_frame", "message": said}}, 404)
+    figure = None
+    if name != "board":
+        figure = _figure(arena, name, chosen, language_for(request), found, arena.boards.tallies())
     theme = request.query_params.get("theme", "")
     response = render(
-        request, "embed.html.jinja", shown=name, found=_found(arena, chosen), chosen=chosen,
-        figure=None if name == "board" else _figure(arena, name, chosen, language),
+        request, "embed.html.jinja", shown=name, found=found, chosen=chosen, figure=figure,
         theme=theme if theme in ("light", "dark") else "", base=str(request.base_url),
     )  # fmt: skip
     response.headers.update(embeddable())
