@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from moreseek.arena.cells import count_cells
 from moreseek.arena.ratings import Ratings, from_cells
-from moreseek.arena.replay import Replay
+from moreseek.arena.replay import STYLE, Replay
 from moreseek.arena.standings import (
     BOARDS,
     CLUSTERED_VOTES,
@@ -40,7 +40,7 @@ class LiveBoards:
         self._replay, self._replayed = Replay(), 0
         self._seen = -1
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
-        self._styled: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+        self._styled: dict[tuple[str, str, tuple[str, ...]], tuple[float, dict[str, Any]]] = {}
         self._closed = -1
 
     def board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
@@ -55,18 +55,24 @@ class LiveBoards:
                 self._kept[board, category] = self._compute(connection, board, category)
             return self._kept[board, category]
 
-    def style_board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
-        """The board with the style of the answers held equal, from its latest votes, at most half a minute old."""
+    def style_board(
+        self, board: str = "overall", category: str = "", features: tuple[str, ...] = STYLE
+    ) -> dict[str, Any]:
+        """The board with these features of the answers held equal, from its latest votes that tell them.
+
+        It is at most half a minute old.
+        """
         _check(board)
+        key = board, category, features
         with self._style_lock:  # a lock of its own: it takes longer than the plain boards, which must not wait for it
             now = time.monotonic()
-            made, found = self._styled.get((board, category), (-STYLE_FRESH_S, {}))
+            made, found = self._styled.get(key, (-STYLE_FRESH_S, {}))
             if not found or now - made > STYLE_FRESH_S:
                 with self._database.read() as connection:
                     families = {row.name: row.family for row in registry.registered(connection)}
-                    votes = styled(connection, Which(board, category), self._most)
-                found = style_board_of(votes, families, board, category, self._min_votes)
-                self._styled[board, category] = now, found
+                    votes = styled(connection, Which(board, category), self._most, features)
+                found = style_board_of(votes, families, board, category, self._min_votes, features)
+                self._styled[key] = now, found
             return found
 
     def contestants(self) -> dict[str, registry.Registered]:

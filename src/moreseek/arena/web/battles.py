@@ -168,7 +168,7 @@ def _reveal(connection: Any, battle_id: str) -> list[dict[str, Any]]:
         row, mine = known[identity], [answer for answer in said if answer.side == side]
         thinking = "\n\n---\n\n".join(answer.thinking for answer in mine if answer.thinking)
         out.append({
-            "name": row.name, "class": row.kind, "family": row.family, "settings": row.settings,
+            "name": row.name, "class": row.kind, "family": row.family, "model": row.model, "settings": row.settings,
             "tokens": _sum(answer.tokens for answer in mine), "cost_usd": _sum(answer.cost_usd for answer in mine),
             "first_s": mine[0].first_s, "total_s": sum(answer.total_s for answer in mine),
             "cut_short": any(answer.cut_short for answer in mine), "thinking": to_html(thinking) or None,

@@ -21,6 +21,11 @@ HOUSE: dict[str, dict[str, str]] = {
         "action": "Action", "on": "On", "value": "Value", "taken_back": "taken back", "final": "final", "done": "Done.",
         "enter": "entered", "pause": "paused", "quota_set": "quota", "retire": "retired", "flag": "flagged",
         "ban": "banned", "restore": "taken in again", "undo_of": "took back no.", "house_log": "What the house did",
+        "excluded_note": "All their votes are out of every board; the ledger keeps them. Each test compares what a "
+        "voter said with what everybody else’s votes predict.",
+        "test_likelihood": "votes that hardly anybody would cast", "test_coin": "votes as if by chance, or against all",
+        "test_side": "prefers one side", "test_target": "pushes one contestant, up or down",
+        "test_too_fast": "faster than anybody reads", "test_banned": "banned by the house", "judges": "Judges",
         "house_flagged": "Voters whom the house is looking at (their votes count)", "chats_held":
         "Named and direct chats (no votes, not kept)",
     },
@@ -42,6 +47,11 @@ HOUSE: dict[str, dict[str, str]] = {
         "action": "操作", "on": "对象", "value": "值", "taken_back": "已撤销", "final": "不可撤销", "done": "已完成。",
         "enter": "添加", "pause": "暂停", "quota_set": "配额", "retire": "撤出", "flag": "标记",
         "ban": "封禁", "restore": "重新接纳", "undo_of": "撤销第", "house_log": "管理操作记录",
+        "excluded_note": "其全部投票不计入任何榜单，但保留在账本中。每项检验都将投票者的选择"
+        "与其他人的投票所预测的相比较。",
+        "test_likelihood": "投票与几乎所有人不同", "test_coin": "像随机或一律相反的投票",
+        "test_side": "偏向某一侧", "test_target": "刻意抬高或压低某个模型",
+        "test_too_fast": "比任何人读得都快", "test_banned": "被管理员封禁", "judges": "评判者",
         "house_flagged": "管理员正在关注的投票者（其投票仍计入）", "chats_held": "具名与直接对话（无投票，不保存内容）",
     },
 }  # fmt: skip

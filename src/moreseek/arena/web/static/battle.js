@@ -192,7 +192,9 @@ async function vote(outcome) {
 
 function reveal(side, one, heading) {
   get(`head-${side}`).textContent = heading;
-  const facts = [words[one.class], one.family];
+  const { stage, step } = one.settings; // of a run: the family is the run
+  const facts = [words[one.class], [one.family, stage, step && `@${step}`].filter(Boolean).join(" › ")];
+  if (one.model && one.model !== one.name) facts.push(one.model);
   if (one.tokens !== null) facts.push(`${one.tokens} ${words.tokens}`);
   facts.push(`${one.first_s.toFixed(1)} ${words.first}`, `${one.total_s.toFixed(1)} ${words.total}`);
   if (one.cost_usd !== null) facts.push(`$${one.cost_usd.toPrecision(2)}`);
