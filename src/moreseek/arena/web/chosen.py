@@ -44,7 +44,7 @@ class Chosen:
     def titled(self, w: Mapping[str, str]) -> str:
         """The board's name as people read it."""
         parts = [w[self.board], self.category, "" if self.style == "plain" else w[f"style_{self.style}"]]
-        return ", ".join(filter(None, [*parts, w["judged_by"].format(self.judge) if self.judge else ""]))
+        return w["comma"].join(filter(None, [*parts, w["judged_by"].format(self.judge) if self.judge else ""]))
 
     @property
     def plots(self) -> Sequence[str]:

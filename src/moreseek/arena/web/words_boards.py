@@ -2,7 +2,9 @@
 
 BOARDS_SAY: dict[str, dict[str, str]] = {
     "en": {
-        "lang_code": "en", "style": "Style", "style_plain": "as voted", "style_equal": "style held equal",
+        "lang_code": "en", "colon": ": ", "comma": ", ",
+        "flip": "Removing {removed:,} of {votes:,} votes puts {rival} before {leader}.",
+        "style": "Style", "style_plain": "as voted", "style_equal": "style held equal",
         "style_latency": "style and latency held equal", "style_cost": "style, latency and cost held equal",
         "style_lead": "What is left of each rating when length, headers, bold text and lists of the answers are held "
         "equal, and, where chosen, how long they took and what they cost. From the latest votes of which that is known "
@@ -48,7 +50,9 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
         "nobody_here": "No model can answer at the moment.", "settings": "Settings", "to_board": "See the board",
     },
     "zh": {
-        "lang_code": "zh", "style": "风格", "style_plain": "按投票", "style_equal": "控制风格",
+        "lang_code": "zh", "colon": "：", "comma": "，",
+        "flip": "在 {votes:,} 票中去掉 {removed:,} 票，{rival} 就会排到 {leader} 前面。",
+        "style": "风格", "style_plain": "按投票", "style_equal": "控制风格",
         "style_latency": "控制风格与延迟", "style_cost": "控制风格、延迟与成本",
         "style_lead": "在回答的长度、标题、粗体和列表（以及所选的用时与成本）相同的条件下剩下的评分。"
         "基于最近的、两个回答的这些信息均已知的投票；最多延迟半分钟。",

@@ -28,6 +28,7 @@ def test_a_battle_ends_with_a_vote_and_names_and_the_board_knows_it(arena):
     battle = browser.battle(category="maths")
     answer = browser.vote(battle.id, "model_b").json()
     assert {one["name"] for one in answer["reveal"]} == {"Ok-9000", "Second-9000"}
+    assert {one["model"] for one in answer["reveal"]} == {"ok", "second"}
     board = browser.http.get("/leaderboard.json").json()
     assert board["votes"] == 1
     best = max(board["rows"], key=lambda row: row["rating"])

@@ -182,7 +182,7 @@ async function vote(outcome) {
     show("done");
     for (const one of document.querySelectorAll("#marks input")) one.checked = false;
     clearTimeout(undoTimer);
-    undoTimer = setTimeout(() => (get("undo").hidden = true), found.undo_s * 1000);
+    undoTimer = setTimeout(hideUndo, found.undo_s * 1000);
     get("next").focus();
   } catch (error) {
     show("vote");
@@ -215,10 +215,16 @@ function reveal(side, one, heading) {
   get(`revealed-${side}`).replaceChildren(...parts);
 }
 
+// Who is on the button must not fall out of the page with it.
+function hideUndo() {
+  if (document.activeElement === get("undo")) get("next").focus();
+  get("undo").hidden = true;
+}
+
 async function undo() {
   try {
     await post(`api/battles/${battle}/undo`, {});
-    get("undo").hidden = true;
+    hideUndo();
     say(words.undone);
   } catch (error) {
     say(error.message);
