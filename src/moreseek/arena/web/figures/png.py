@@ -1,6 +1,6 @@
 """A drawing as PNG, by resvg."""
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -13,9 +13,13 @@ _ZOOM = 2.0
 
 def png_of(drawing: Drawing) -> bytes:
     """The picture in light colours, two pixels of it for one of CSS."""
-    found = resvg_py.svg_to_bytes(
-        svg_string=drawing.alone(), zoom=_ZOOM, font_dirs=[_fonts()], sans_serif_family="DejaVu Sans"
-    )
+    return _drawn(drawing.alone())
+
+
+@lru_cache(64)
+def _drawn(svg: str) -> bytes:
+    """Kept for who asks again: shaping and drawing takes far longer than writing the SVG."""
+    found = resvg_py.svg_to_bytes(svg_string=svg, zoom=_ZOOM, font_dirs=[_fonts()], sans_serif_family="DejaVu Sans")
     return bytes(found)
 
 
