@@ -5,11 +5,12 @@ import re
 import pytest
 from starlette.testclient import TestClient
 from tests.unit.arena.site.test_judges import PROBLEMS, fight, human, replay, three  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, database, filled, server, where  # noqa: F401
 
 from moreseek.arena.judged import agreements
 from moreseek.arena.live.judged_boards import JudgedBoards
 from moreseek.arena.standings import board_of
-from moreseek.arena.store import ledger
+from moreseek.arena.store import judges, ledger, vote_list
 from moreseek.arena.store.vote_list import Which
 from moreseek.arena.web.app import build_app
 
@@ -118,3 +119,24 @@ def test_a_judge_that_there_is_not_and_a_style_of_a_judge_are_refused(http):
 def test_the_ledger_is_not_read_for_it(judged, monkeypatch):
     monkeypatch.setattr(ledger, "lines", None)
     assert JudgedBoards(judged.database, 10).board(Which(judge="verifier"))["votes"] == 39
+
+
+def test_both_databases_hold_a_judges_board(database):  # noqa: F811
+    filled(database, 30)
+    with database.write() as connection:
+        judge = judges.enter(connection, "llm", {"model": "m"}, NOW)
+        known = judges.unjudged(connection, judge, voted=True)
+        judges.record(connection, judge, "llm", [(battle, i % 4) for i, battle in enumerate(known)], NOW + 99)
+    boards, which = JudgedBoards(database, 10), Which(judge="llm")
+    assert boards.board(which) | {"judge": 0, "agreement": 0} == board_of(
+        replay(database), min_votes=10, judge="llm"
+    ) | {"judge": 0, "agreement": 0}
+    assert boards.board(which)["agreement"][0]["battles"] == len(known) == 30
+    assert sum(one.answers for one in boards.tallies("llm").values()) == 60
+    assert {(one.tokens, round(one.cost_usd, 9)) for one in boards.tallies("llm").values()} == {(5.0, 0.001)}
+    seen, before = [], ""
+    with database.read() as connection:
+        while page := vote_list.page(connection, which, 7, before):
+            seen += [one["battle"] for one in page]
+            before = page[-1]["battle"]
+    assert sorted(seen) == sorted(battle.id for battle in known)
