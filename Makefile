@@ -60,7 +60,7 @@ test-clients: setup  ## run unmodified clients of others against our server; ins
 	@bash scripts/clients.sh
 	@$(BIN)/python -m pytest -q -m clients tests/clients $(ARGS)
 
-test-page: setup  ## drive the chat page in Chromium (yours, or one by `playwright install chromium`); takes pictures
+test-page: setup  ## drive the pages in Chromium (yours, or one by `playwright install chromium`); takes pictures
 	@$(PIP) install --constraint constraints.txt --editable '.[page]'
 	@npm install --silent --no-audit --no-fund --no-save --prefix .peers/page 'axe-core@$(AXE)'
 	@MORESEEK_PICTURES=docs/images $(BIN)/python -m pytest -q -m page tests/page $(ARGS)

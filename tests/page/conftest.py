@@ -9,6 +9,7 @@ import pytest
 from tests.page.stub import Stub, serving
 
 ROOT = Path(__file__).resolve().parents[2]
+AXE = ROOT / ".peers" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -40,11 +41,11 @@ def stub():
 
 
 @pytest.fixture
-def visit(chromium, stub):
-    """visit(language, dark, width, height, url): a page in its own browser. What it complains of fails the test."""
+def browse(chromium):
+    """browse(url, language, dark, width, height): a page in its own browser. What it complains of fails the test."""
     contexts, complaints = [], []
 
-    def go(language="en", dark=False, width=900, height=800, url=None, **more):
+    def go(url, language="en", dark=False, width=900, height=800, **more):
         context = chromium.new_context(
             locale="zh-CN" if language == "zh" else "en-GB", color_scheme="dark" if dark else "light",
             viewport={"width": width, "height": height}, **more,
@@ -56,15 +57,43 @@ def visit(chromium, stub):
         page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-        page.goto(url or stub.url)
-        page.wait_for_selector("html[data-ready]")
-        until(page, "document.getElementById('model').value || !document.getElementById('key-form').hidden")
+        page.goto(url)
         return page
 
     yield go
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def visit(browse, stub):
+    """visit(language, dark, width, height, url): the chat page, once it is ready."""
+
+    def go(*given, url=None, **more):
+        page = browse(url or stub.url, *given, **more)
+        page.wait_for_selector("html[data-ready]")
+        until(page, "document.getElementById('model').value || !document.getElementById('key-form').hidden")
+        return page
+
+    return go
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """axe(page, state): axe-core finds nothing on the page."""
+    if not AXE.is_file():
+        pytest.skip("no axe-core in .peers/page: `make test-page` installs it")
+    script = AXE.read_text(encoding="utf-8")
+
+    def clean(page, state):
+        if not page.evaluate("typeof axe === 'object'"):
+            page.evaluate(script)
+        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+        told = [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
+        assert told == [], state
+
+    return clean
 
 
 @pytest.fixture
@@ -96,6 +125,19 @@ def ask(page, text, wait=True):
 def done(page):
     page.wait_for_selector("#send:visible")
     until(page, "!document.querySelector('.running')")
+
+
+def chinese_is_drawn(page):
+    """Whether two different signs look different: without a font both are the same empty box."""
+    return page.evaluate("""(() => {
+      const drawn = (sign) => {
+        const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+        context.font = "40px sans-serif";
+        context.fillText(sign, 10, 60);
+        return canvas.toDataURL();
+      };
+      return drawn("思") !== drawn("考");
+    })()""")
 
 
 def texts(page):

@@ -1,10 +1,11 @@
 """axe-core finds nothing in any state of the page, in both languages and themes; and the pictures of the documents."""
 
+from functools import partial
+
 import pytest
-from tests.page.conftest import ROOT, ask, until
+from tests.page.conftest import ask, chinese_is_drawn, until
 from tests.page.stub import Gate
 
-AXE = ROOT / ".peers" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 QUESTIONS = {"en": "What is 17 × 24? Show your steps.", "zh": "17 × 24 等于多少？请写出步骤。"}
 THOUGHTS = {
     "en": "The second factor splits well: 24 = 20 + 4.\n\n17 × 20 = 340 and 17 × 4 = 68, together 408. "
@@ -44,9 +45,7 @@ def scene(visit, stub):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("width", [320, 900])
-def test_axe_finds_nothing(scene, stub, language, dark, width):
-    if not AXE.is_file():
-        pytest.skip("no axe-core in .peers/page: `make test-page` installs it")
+def test_axe_finds_nothing(scene, stub, axe, language, dark, width):
     stub.answers["wait"], stub.answers["fail"] = [{"think": "hm"}, "begun", Gate()], [500, "broken"]
     stub.answers["headings"] = [
         "#### Four\n\n# One\n\n> quoted\n\n[a link](https://example.org)\n\n- [x] done\n\n- [ ] `not`"
@@ -57,13 +56,7 @@ def test_axe_finds_nothing(scene, stub, language, dark, width):
         [{"sources": [passage | {"index": 1}, passage | {"index": 2}]}, "Dry [1]."],
     )
     page = scene(language, dark, width)
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-
-    def clean(state):
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-        told = [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
-        assert told == [], state
-
+    clean = partial(axe, page)
     clean("empty")
     ask(page, QUESTIONS[language])
     page.click("summary")
@@ -128,16 +121,3 @@ def test_pictures(scene, pictures, name, language, dark, width, height):
     file = pictures / f"chat-page-{name}-{language}.png"
     page.screenshot(path=file)
     assert file.stat().st_size <= 150_000
-
-
-def chinese_is_drawn(page):
-    """Whether two different signs look different: without a font both are the same empty box."""
-    return page.evaluate("""(() => {
-      const drawn = (sign) => {
-        const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
-        context.font = "40px sans-serif";
-        context.fillText(sign, 10, 60);
-        return canvas.toDataURL();
-      };
-      return drawn("思") !== drawn("考");
-    })()""")

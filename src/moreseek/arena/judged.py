@@ -12,6 +12,7 @@ from moreseek.evals.statistics import wilson
 
 PEOPLE = "people"
 _DECIDED = OUTCOMES[:2]
+Line = dict[str, Any]
 
 
 def agreements(replay: Replay, judge: str) -> list[dict[str, Any]]:
@@ -21,9 +22,13 @@ def agreements(replay: Replay, judge: str) -> list[dict[str, Any]]:
     interval; ``decided``: the same among battles in which neither said tie or both_bad; ``alpha``: Krippendorff's,
     nominal.
     """
-    own = replay.judged(judge)
-    others: dict[str, Mapping[str, dict[str, Any]]] = {PEOPLE: {vote["battle"]: vote for vote in replay.rated()}}
+    others: dict[str, Mapping[str, Line]] = {PEOPLE: {vote["battle"]: vote for vote in replay.rated()}}
     others |= {name: replay.judged(name) for name in replay.judges if name != judge}
+    return agreed(judge, replay.judged(judge), others)
+
+
+def agreed(judge: str, own: Mapping[str, Line], others: Mapping[str, Mapping[str, Line]]) -> list[dict[str, Any]]:
+    """The same from lines of the ledger by battle: the judge's own, and those of others by their name."""
     return [
         {"judge": judge, "with": name, **_compared(own, other)}
         for name, other in others.items()
@@ -31,7 +36,7 @@ def agreements(replay: Replay, judge: str) -> list[dict[str, Any]]:
     ]
 
 
-def _compared(first: Mapping[str, dict[str, Any]], second: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _compared(first: Mapping[str, Line], second: Mapping[str, Line]) -> dict[str, Any]:
     pairs = {battle: (said["outcome"], second[battle]["outcome"]) for battle, said in first.items() if battle in second}
     decided = [(a, b) for a, b in pairs.values() if a in _DECIDED and b in _DECIDED]
     codes = Codes()

@@ -13,7 +13,8 @@ from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 
 STYLE = ("tokens", "headers", "bold", "lists")
-"""What a vote's line says of the style of its two answers."""
+SERVED = ("latency", "cost")
+"""What a vote's line says of its two answers: their style, then seconds and USD, null where those are not known."""
 START = "0" * 64
 """What the first line of a ledger follows."""
 PANEL = "judges"
@@ -136,16 +137,23 @@ class Replay:
             return votes_from(list(self.judged(judge).values()), self.names, ("prompt", "category", "language"))
         return votes_from(self.rated(), self.names)
 
-    def styled(self) -> Votes:
-        """People's votes that count and whose answers' style is known, with it."""
-        return votes_from([vote for vote in self.rated() if vote.get("style")], self.names)
+    def styled(self, features: Sequence[str] = STYLE) -> Votes:
+        """People's votes that count and whose lines tell all of these features of the answers."""
+        return votes_from([vote for vote in self.rated() if tells(vote, features)], self.names)
+
+
+def tells(vote: dict[str, Any], features: Sequence[str]) -> bool:
+    """Whether a vote's line has these features of both answers. (Older lines have the style alone, or nothing.)"""
+    told = vote.get("style") or [[], []]
+    places = [(*STYLE, *SERVED).index(name) for name in features]
+    return all(place < len(side) and side[place] is not None for side in told for place in places)
 
 
 def votes_from(
     rated: Sequence[dict[str, Any]], names: Sequence[str],
     labels: Sequence[str] = ("voter", "prompt", "category", "language"),
 ) -> Votes:  # fmt: skip
-    """Votes in memory from lines of a ledger, in their order. Where all have a ``style``, it comes as features."""
+    """Votes in memory from lines of a ledger, in their order; as features, what all of them tell of their answers."""
     place = {name: i for i, name in enumerate(names)}
     columns: dict[str, Labels] = {}
     for label in labels:
@@ -161,10 +169,11 @@ def votes_from(
         )
     )
     time = np.array([vote["at"] for vote in rated], np.float64)
-    features = {}
-    if rated and all(vote.get("style") for vote in rated):
-        table = np.array([vote["style"] for vote in rated], np.float64)  # (n, 2, F)
-        features = {name: table[:, :, i] for i, name in enumerate(STYLE)}
+    features = {
+        name: np.array([[side[i] for side in vote["style"]] for vote in rated], np.float64)  # (n, 2)
+        for i, name in enumerate((*STYLE, *SERVED))
+        if rated and all(tells(vote, [name]) for vote in rated)
+    }
     return Votes(tuple(names), left, right, outcome, columns, time, features)
 
 

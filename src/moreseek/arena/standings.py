@@ -8,7 +8,7 @@ import numpy as np
 from moreseek.arena.cells import Cells, count_cells, from_counts
 from moreseek.arena.leaderboard import board_json
 from moreseek.arena.ratings import MIN_VOTES, Ratings, bradley_terry, from_cells
-from moreseek.arena.replay import Replay
+from moreseek.arena.replay import STYLE, Replay
 from moreseek.arena.robustness import Flip, fewest_votes_to_flip
 from moreseek.arena.selection import best_of_families
 from moreseek.arena.style import style_controlled
@@ -28,21 +28,44 @@ def board_of(
 ) -> dict[str, Any]:  # fmt: skip
     """A board as the leaderboard's JSON, from people's votes in a ledger, or from what one judge said."""
     votes, name = on_board(replay, board, category, judge), board_name(board, category, judge)
+    return board_of_votes(votes, replay.families, name, min_votes, most, bool(judge))
+
+
+def board_of_votes(
+    votes: Votes, families: Mapping[str, str], name: str, min_votes: int, most: int = CLUSTERED_VOTES,
+    judged: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """The board of some votes, people's or a judge's."""
     if len(votes) > most:
-        return _from_cells(count_cells(votes), replay.families, name, min_votes, most)
+        return _from_cells(count_cells(votes), families, name, min_votes, most)
     ratings = bradley_terry(votes, min_votes=min_votes)
-    found = _shown(ratings, replay.families, name, fewest_votes_to_flip(ratings))
+    found = _shown(ratings, families, name, fewest_votes_to_flip(ratings))
     # A verifier sees no sides, and a language model both orders: what the fit took for a side would be chance.
-    return found | {"side_effect": None} if judge else found
+    return found | {"side_effect": None} if judged else found
 
 
 def style_board_of(
-    votes: Votes, families: Mapping[str, str], board: str, category: str, min_votes: int = MIN_VOTES
-) -> dict[str, Any]:
-    """A board with the style of the answers held equal, from the latest votes of it whose style is known."""
+    votes: Votes, families: Mapping[str, str], board: str, category: str, min_votes: int = MIN_VOTES,
+    features: Sequence[str] = STYLE,
+) -> dict[str, Any]:  # fmt: skip
+    """A board with these features of the answers held equal, from the latest votes of it that tell them."""
+    name = board_name(board, category)
     if len(votes) == 0:
-        return _shown(bradley_terry(votes, min_votes=min_votes), families, board_name(board, category))
-    return _shown(style_controlled(votes, min_votes=min_votes), families, board_name(board, category))
+        return _shown(bradley_terry(votes, min_votes=min_votes), families, name)
+    return _shown(style_controlled(votes, features, min_votes=min_votes), families, name)
+
+
+def style_board_from(
+    replay: Replay, board: str, category: str, min_votes: int = MIN_VOTES, features: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The same from a ledger. Raises InputError where no vote tells the features."""
+    chosen = tuple(features or STYLE)
+    styled = replay.styled(chosen)
+    votes = on_board(replay, board, category, votes=styled)
+    if len(votes) == 0:
+        raise InputError(f"no vote on this board tells {', '.join(chosen)} of both answers.")
+    latest = votes.where(np.s_[-CLUSTERED_VOTES:]).present()
+    return style_board_of(latest, replay.families, board, category, min_votes, chosen)
 
 
 def _shown(ratings: Ratings, families: Mapping[str, str], name: str, flip: Flip | None = None) -> dict[str, Any]:
@@ -79,14 +102,14 @@ def _from_cells(cells: Cells, families: Mapping[str, str], name: str, min_votes:
     return found
 
 
-def on_board(replay: Replay, board: str, category: str, judge: str = "") -> Votes:
-    """The votes of a board, people's or a judge's; contestants without any are left out.
+def on_board(replay: Replay, board: str, category: str, judge: str = "", votes: Votes | None = None) -> Votes:
+    """The votes of a board, people's (all of them, or these) or a judge's; contestants without any are left out.
 
     Raises InputError for a board, or a judge, that there is not.
     """
     if board not in BOARDS:
         raise InputError(f"no board '{board}'{did_you_mean(board, BOARDS)}")
-    votes = replay.votes(judge)
+    votes = replay.votes(judge) if votes is None else votes
     chosen = np.ones(len(votes), bool)
     if board in ("base", "reasoning"):
         inside = np.array([kind == board for kind in replay.classes.values()], bool)

@@ -1,7 +1,8 @@
 """Style control: what of a rating is left when length and decoration of the answers are held equal.
 
 Each feature of a battle is (x_a − x_b) / (x_a + x_b + 1), z-scored over the battles of the fit; its coefficient is
-fitted along with the strengths, and only coefficients are shrunk (ridge). After LMArena's style control.
+fitted along with the strengths, and only coefficients are shrunk (ridge). After LMArena's style control. Latency and
+cost go without the 1, which would make them depend on their unit.
 """
 
 import re
@@ -14,12 +15,12 @@ from moreseek.arena.clusters import clusters_meats, independent_meat
 from moreseek.arena.covariance import centred, floored, weighted
 from moreseek.arena.fit import Fit, sigmoid
 from moreseek.arena.ratings import MIN_VOTES, POINTS, Ratings, bradley_terry
-from moreseek.arena.replay import STYLE
+from moreseek.arena.replay import SERVED, STYLE
 from moreseek.arena.votes import SCORES, Labels, Votes
 from moreseek.errors import FaultError, InputError
 
 USUAL = STYLE
-FEATURES = (*USUAL, "latency", "cost")
+FEATURES = (*USUAL, *SERVED)
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _HEADER = re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE)
 _BOLD = re.compile(r"\*\*(?=\S)[^*\n]+?\*\*|__(?=\S)[^_\n]+?__")
@@ -53,7 +54,8 @@ def differences(votes: Votes, features: Sequence[str]) -> np.ndarray:
             raise InputError(
                 f"vote {row}: {name} of the two answers is {x[row].tolist()}; numbers from 0 up are needed."
             )
-        gap = (x[:, 0] - x[:, 1]) / (x[:, 0] + x[:, 1] + 1)
+        total = x.sum(axis=1) + (0 if name in SERVED else 1)
+        gap = np.divide(x[:, 0] - x[:, 1], total, out=np.zeros(len(x)), where=total > 0)
         spread = gap.std()
         columns.append((gap - gap.mean()) / spread if spread > 0 else np.zeros_like(gap))
     return np.column_stack(columns) if columns else np.zeros((len(votes), 0))

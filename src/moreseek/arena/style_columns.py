@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from moreseek.arena.replay import STYLE
 from moreseek.arena.style import style_of
 from moreseek.arena.vote_files import Batch, VoteFile
 from moreseek.arena.votes import Votes
@@ -23,7 +24,6 @@ _NUMBERS = {
     "cost": (("cost_a", "cost_b"),),
 }
 _TEXTS = (("answer_a", "answer_b"), ("response_a", "response_b"), ("conversation_a", "conversation_b"))
-_STYLE = ("tokens", "headers", "bold", "lists")
 _NAMES, _ANSWERS = ("name", "model", "contestant"), ("answer", "response", "result", "text")
 _LATENCIES = {"latency": 1.0, "latency_s": 1.0, "duration": 1e-3}  # column: seconds of one unit
 
@@ -39,9 +39,9 @@ def style_features(batch: Batch, file: VoteFile) -> dict[str, np.ndarray]:
                 out[feature] = np.column_stack([_summed(batch, file, parts) for parts in sides])
                 break
     pair = next((pair for pair in _TEXTS if all(name in columns for name in pair)), None)
-    if pair is not None and not set(_STYLE) <= set(out):
+    if pair is not None and not set(STYLE) <= set(out):
         counted = [[style_of(assistant_text(value)) for value in columns[name]] for name in pair]
-        for feature in set(_STYLE) - set(out):
+        for feature in set(STYLE) - set(out):
             out[feature] = np.array([[style[feature] for style in side] for side in counted], np.float64).T
     return {feature: out[feature] for feature in _NUMBERS if feature in out}
 

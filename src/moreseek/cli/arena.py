@@ -57,27 +57,36 @@ def leaderboard(
     cap: Cap = None,
     min_votes: Annotated[int, typer.Option(min=1, help="battles before a contestant gets a rank")] = 30,
     csv: Annotated[Path | None, typer.Option(help="also write the rows to this file")] = None,
+    latex: Annotated[Path | None, typer.Option(help="also write a table for LaTeX (booktabs)")] = None,
     plot: Annotated[Path | None, typer.Option(help="also draw the intervals: .png, .svg or .pdf")] = None,
     as_json: Json = False,
 ) -> None:
     """Rate everybody in a file of votes: ratings with 95 % intervals, and ranks that can be shared."""
-    from moreseek.cli.boards import Selection, make_board, print_board, say_more, write_rows
+    from moreseek.arena.latex import latex_of
+    from moreseek.cli.boards import Selection, features_named, make_board, print_board, say_more, write_rows
 
     if (votes is None) == (from_export is None):
         raise InputError("name a file of votes, an arena's database, or an export with --from-export.")
     arena = _replay(votes, from_export)
     if arena is not None:
-        from moreseek.arena.standings import board_of
+        from moreseek.arena.standings import board_of, style_board_from
 
-        given = {"--format": format != "auto", "--cluster": cluster != "voter,prompt", "--style": style,
-                 "--answers": answers, "--features": features, "--ties": ties != "half", "--language": language,
-                 "--since": since, "--until": until, "--cap": cap}  # fmt: skip
+        given = {"--format": format != "auto", "--cluster": cluster != "voter,prompt", "--answers": answers,
+                 "--ties": ties != "half", "--language": language, "--since": since, "--until": until,
+                 "--cap": cap}  # fmt: skip
         if wrong := [option for option, value in given.items() if value]:
             raise InputError(f"{', '.join(wrong)}: only for files of votes. An arena's boards: --board, --category.")
         if trend:
             _show_trends(arena, board_, category or "", judge or "", as_json)
             return
-        board = board_of(arena, board_, category or "", min_votes, judge=judge or "")
+        if features is not None and not style:
+            raise InputError("--features is for style control: add --style.")
+        if style and judge is not None:
+            raise InputError("--style is for people's votes: the ledger does not tell the style of what judges judged.")
+        if style:
+            board = style_board_from(arena, board_, category or "", min_votes, features_named(features))
+        else:
+            board = board_of(arena, board_, category or "", min_votes, judge=judge or "")
     else:
         assert votes is not None
         if board_ != "overall" or judge or trend:
@@ -92,6 +101,8 @@ def leaderboard(
         )  # fmt: skip
     if csv is not None:
         write_rows(board, csv)
+    if latex is not None:
+        latex.write_text(latex_of(board), encoding="utf-8")
     if plot is not None:
         from moreseek.arena.charts import plot_intervals
 

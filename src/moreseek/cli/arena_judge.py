@@ -8,16 +8,13 @@ import typer
 from rich.console import Console
 
 from moreseek.arena.judged import agreements
-from moreseek.arena.live.endpoint import Clients
 from moreseek.arena.live.judging import Judge, Tally, VerifierJudge, judge_battles
 from moreseek.arena.live.llm_judge import AskedJudge
 from moreseek.arena.live.posing import Outcome, Progress, pose
 from moreseek.arena.live.settings import VERIFIER, ArenaSettings, load_arena
-from moreseek.arena.replay import Replay
 from moreseek.arena.standings import board_of
 from moreseek.arena.store import ledger
-from moreseek.arena.store.database import Database
-from moreseek.arena.web.arena import open_arena
+from moreseek.arena.web.arena import Arena, open_arena
 from moreseek.cli.boards import print_board, say_more
 from moreseek.cli.local_models import local_models
 from moreseek.cli.run_arena import arena_of
@@ -41,10 +38,10 @@ def judge_arena(
     with local_models(settings) as there:
         arena = open_arena(there)
         try:
-            outcome, tally = asyncio.run(_work(arena.database, there, judge, posed, voted, config.parent))
-            replay = _replay(arena.database)
+            outcome, tally = asyncio.run(_work(arena, judge, posed, voted, config.parent))
+            with arena.database.read() as connection:
+                replay = ledger.replay(connection)
         finally:
-            asyncio.run(arena.clients.aclose())
             arena.database.close()
     board = board_of(replay, min_votes=settings.arena.min_votes, judge=judge)
     _tell(outcome, tally, judge)
@@ -71,32 +68,24 @@ def _problems(settings: ArenaSettings, named: str | None, count: int, seed: int,
     return load_problems(source, most, "heldout", seed)
 
 
-async def _work(
-    database: Database, settings: ArenaSettings, name: str, problems: list[Problem], voted: bool, folder: Path
-) -> tuple[Outcome, Tally]:
-    console = Console(stderr=True)
-    outcome = await pose(database, settings, problems, _progress(console, "questions"))
-    clients = Clients()
+async def _work(arena: Arena, name: str, problems: list[Problem], voted: bool, folder: Path) -> tuple[Outcome, Tally]:
+    console, database, settings = Console(stderr=True), arena.database, arena.settings
     try:
+        outcome = await pose(database, arena.clients, settings, problems, _progress(console, "questions"))
         judge: Judge
         if name == VERIFIER:
             judge = VerifierJudge(name, database, problems)
         else:
             table = next(one for one in settings.judge if one.name == name)
-            judge = AskedJudge(table, settings.arena, clients, folder / "judge-cache")
+            judge = AskedJudge(table, settings.arena, arena.clients, folder / "judge-cache")
         return outcome, await judge_battles(database, judge, voted, _progress(console, f"judged by {name}"))
     finally:
-        await clients.aclose()
+        await arena.clients.aclose()
 
 
 def _progress(console: Console, what: str) -> Progress:
     show = counter(console, "arena")
     return lambda done, total: show(what, done, total)
-
-
-def _replay(database: Database) -> Replay:
-    with database.read() as connection:
-        return Replay(entry for _, entry, _ in ledger.lines(connection))
 
 
 def _tell(outcome: Outcome, tally: Tally, judge: str) -> None:

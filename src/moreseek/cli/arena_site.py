@@ -51,7 +51,7 @@ def replay_of(where: str) -> Replay:
     database = open_database(where)
     try:
         with database.read() as connection:
-            return Replay(entry for _, entry, _ in ledger.lines(connection))
+            return ledger.replay(connection)
     finally:
         database.close()
 

@@ -110,7 +110,7 @@ def make_board(
     if answers is not None:
         votes = with_answers(votes, answers)
     if style:
-        ratings = style_controlled(votes, _features(features), cluster=clusters, min_votes=min_votes)
+        ratings = style_controlled(votes, features_named(features), cluster=clusters, min_votes=min_votes)
     elif ties == "half":
         ratings = bradley_terry(votes, cluster=clusters, min_votes=min_votes)
     else:
@@ -120,7 +120,8 @@ def make_board(
     return board_json(ratings, selection.board, flip)
 
 
-def _features(text: str | None) -> list[str] | None:
+def features_named(text: str | None) -> list[str] | None:
+    """``tokens,latency`` as a list; None for the usual ones."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]

@@ -78,12 +78,14 @@ def test_options_change_the_board_and_keep_its_form(moreseek_, votes, options):
 
 def test_rows_and_pictures_go_to_files(moreseek_, votes, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    rows, picture = tmp_path / "board.csv", tmp_path / "board.png"
-    code, out, _ = moreseek_("arena", "leaderboard", votes, "--csv", rows, "--plot", picture, "--json")
+    rows, picture, latex = (tmp_path / name for name in ("board.csv", "board.png", "board.tex"))
+    files = ("--csv", rows, "--plot", picture, "--latex", latex)
+    code, out, _ = moreseek_("arena", "leaderboard", votes, *files, "--json")
     assert code == 0
     with rows.open(encoding="utf-8") as file:
         assert [row["name"] for row in csv.DictReader(file)] == [row["name"] for row in json.loads(out)["rows"]]
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert latex.read_text(encoding="utf-8").count(r"\\") == 1 + len(json.loads(out)["rows"])
 
 
 @pytest.mark.parametrize(

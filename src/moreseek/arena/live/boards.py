@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection
 
 from moreseek.arena.cells import count_cells
 from moreseek.arena.ratings import Ratings, from_cells
-from moreseek.arena.replay import Replay
+from moreseek.arena.replay import STYLE, Replay
 from moreseek.arena.standings import (
     BOARDS,
     CLUSTERED_VOTES,
@@ -39,7 +40,7 @@ class LiveBoards:
         self._replay, self._replayed = Replay(), 0
         self._seen = -1
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
-        self._styled: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+        self._styled: dict[tuple[str, str, tuple[str, ...]], tuple[float, dict[str, Any]]] = {}
         self._closed = -1
 
     def board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
@@ -54,18 +55,24 @@ class LiveBoards:
                 self._kept[board, category] = self._compute(connection, board, category)
             return self._kept[board, category]
 
-    def style_board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
-        """The board with the style of the answers held equal, from its latest votes, at most half a minute old."""
+    def style_board(
+        self, board: str = "overall", category: str = "", features: tuple[str, ...] = STYLE
+    ) -> dict[str, Any]:
+        """The board with these features of the answers held equal, from its latest votes that tell them.
+
+        It is at most half a minute old.
+        """
         _check(board)
+        key = board, category, features
         with self._style_lock:  # a lock of its own: it takes longer than the plain boards, which must not wait for it
             now = time.monotonic()
-            made, found = self._styled.get((board, category), (-STYLE_FRESH_S, {}))
+            made, found = self._styled.get(key, (-STYLE_FRESH_S, {}))
             if not found or now - made > STYLE_FRESH_S:
                 with self._database.read() as connection:
                     families = {row.name: row.family for row in registry.registered(connection)}
-                    votes = styled(connection, Which(board, category), self._most)
-                found = style_board_of(votes, families, board, category, self._min_votes)
-                self._styled[board, category] = now, found
+                    votes = styled(connection, Which(board, category), self._most, features)
+                found = style_board_of(votes, families, board, category, self._min_votes, features)
+                self._styled[key] = now, found
             return found
 
     def contestants(self) -> dict[str, registry.Registered]:
@@ -79,11 +86,11 @@ class LiveBoards:
             names = {row.id: row.name for row in registry.registered(connection)}
             return {names[one]: tally for one, tally in tallies.means(connection).items()}
 
-    def table(self, board: str = "overall", category: str = "") -> tuple[list[str], Any]:
+    def table(self, board: str = "overall", category: str = "") -> tuple[list[str], np.ndarray]:
         """All contestants, and the counts (M, M, 4) of a board."""
         with self._database.read() as connection:
-            known = registry.registered(connection)
-            return [row.name for row in known], counts.table(connection, [row.id for row in known], board, category)
+            known, table = _counted(connection, board, category)
+        return [row.name for row in known], table
 
     def trend(self, board: str, category: str, now: float) -> Sequence[history.Point]:
         """The board at the end of each day, and as it is now."""
@@ -117,7 +124,7 @@ class LiveBoards:
                 history.note(connection, last, board, category, ratings, ids)
 
     def _keep_early_days(self, connection: Connection, last: int) -> None:
-        replay = Replay(entry for _, entry, _ in ledger.lines(connection))
+        replay = ledger.replay(connection)
         ids = {row.name: row.id for row in registry.registered(connection)}
         for board, category in history.boards(connection):
             votes = on_board(replay, board, category)
@@ -130,8 +137,7 @@ class LiveBoards:
         return from_cells(count_cells(votes), min_votes=self._min_votes)
 
     def _from_counts(self, connection: Connection, board: str, category: str) -> tuple[Ratings, dict[str, int]]:
-        known = registry.registered(connection)
-        table = counts.table(connection, [row.id for row in known], board, category)
+        known, table = _counted(connection, board, category)
         cells = cells_that_met([row.name for row in known], table)
         return from_cells(cells, min_votes=self._min_votes), {row.name: row.id for row in known}
 
@@ -141,8 +147,7 @@ class LiveBoards:
             return self._read_on(connection)
 
     def _compute(self, connection: Connection, board: str, category: str) -> dict[str, Any]:
-        known = registry.registered(connection)
-        table = counts.table(connection, [row.id for row in known], board, category)
+        known, table = _counted(connection, board, category)
         if table.sum() > self._most:
             families = {row.name: row.family for row in known}
             return board_from_counts(families, table, board, category, self._min_votes, self._most)
@@ -153,6 +158,12 @@ class LiveBoards:
             self._replay.take(entry)
             self._replayed = seq
         return self._replay
+
+
+def _counted(connection: Connection, board: str, category: str) -> tuple[list[registry.Registered], np.ndarray]:
+    """All contestants, and the counts (M, M, 4) of a board in their order."""
+    known = registry.registered(connection)
+    return known, counts.table(connection, [row.id for row in known], board, category)
 
 
 def _check(board: str) -> None:

@@ -53,7 +53,8 @@ async def chat(
 
 def _facts(side: Contestant, reply: Reply) -> dict[str, Any]:
     return {
-        "name": side.name, "class": side.kind, "family": side.family or side.name, "tokens": reply.tokens,
+        "name": side.name, "class": side.kind, "family": side.family or side.name, "model": side.model,
+        "settings": dict(side.shaping), "tokens": reply.tokens,
         "first_s": reply.first_s or 0.0, "total_s": reply.total_s, "cut_short": reply.cut_short,
         "cost_usd": side.cost(reply.prompt_tokens, reply.tokens), "text": reply.text,
         "thinking": to_html(reply.whole_thinking) or None,
@@ -62,5 +63,6 @@ def _facts(side: Contestant, reply: Reply) -> dict[str, Any]:
 
 def _rest(database: Database, name: str, reason: str, pause_s: float) -> None:
     with database.write() as connection:
-        row = next(one for one in registry.registered(connection) if one.name == name)
-        registry.pause(connection, row.id, reason, time.time(), pause_s)
+        row = registry.named(connection, name)
+        if row is not None:
+            registry.pause(connection, row.id, reason, time.time(), pause_s)

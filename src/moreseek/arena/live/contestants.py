@@ -3,14 +3,24 @@
 import ipaddress
 import os
 import re
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from moreseek.config import Settings
 
 NAME = re.compile(r"[^\x00-\x1f\x7f<>\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]{1,80}")
+
+
+def _checked(name: str) -> str:
+    """A name that can be shown anywhere. Raises ValueError."""
+    if not NAME.fullmatch(name) or name != name.strip():
+        raise ValueError("a name has 1 to 80 visible characters, without < and >")
+    return name
+
+
+Named = Annotated[str, AfterValidator(_checked)]
 
 
 class Endpoint(Settings):
@@ -61,7 +71,7 @@ class Endpoint(Settings):
 class Contestant(Endpoint):
     """One model that fights: behind a URL, or on this machine (a run's stage, a folder, a .gguf file)."""
 
-    name: str = Field(description="how boards call it; a name is never used again for something else")
+    name: Named = Field(description="how boards call it; a name is never used again for something else")
     kind: Literal["base", "reasoning"] = Field(alias="class", description="battles are within a class by default")
     family: str = Field("", description="shown in the registry and after the vote; default: the run's name, or its own")
     run: str = Field("", description="a run's folder, in place of url and model: the arena loads the model itself")
@@ -71,11 +81,6 @@ class Contestant(Endpoint):
     path: str = Field("", description="a model folder, a .gguf file or package:PACKAGE/FILE, in place of url and model")
     quota: int | None = Field(None, ge=1, description="most votes; declared before the first one")
     withdrawn: str = Field("", description="the reason; the row stays, and no battle is drawn any more")
-
-    @field_validator("name")
-    @classmethod
-    def _named(cls, name: str) -> str:
-        return checked_name(name)
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> "Contestant":
@@ -100,18 +105,13 @@ class Contestant(Endpoint):
 class LLMJudge(Endpoint):
     """A model that judges battles: it is shown both answers in both orders."""
 
-    name: str = Field(description="how its board is called")
+    name: Named = Field(description="how its board is called")
     prompt: str = Field("", description="a file with {question}, {answer_a}, {answer_b}; default: the one that ships")
     temperature: float | None = Field(0.0, ge=0, le=2, description="of its verdicts")
     max_tokens: int | None = Field(1024, ge=1, description="longest verdict, thinking included")
     most_calls: int = Field(1000, ge=0, description="in one run of the command; replies from the cache are free")
     most_tokens: int | None = Field(None, ge=1, description="the same, prompts included")
     most_usd: float | None = Field(None, gt=0, description="the same, by price_in and price_out")
-
-    @field_validator("name")
-    @classmethod
-    def _named(cls, name: str) -> str:
-        return checked_name(name)
 
     @model_validator(mode="after")
     def _is_complete(self) -> "LLMJudge":
@@ -122,13 +122,6 @@ class LLMJudge(Endpoint):
         if self.max_tokens is None:
             raise ValueError(f"judge '{self.name}' needs max_tokens: its budget counts on them")
         return self
-
-
-def checked_name(name: str) -> str:
-    """A name that can be shown anywhere. Raises ValueError."""
-    if not NAME.fullmatch(name) or name != name.strip():
-        raise ValueError("a name has 1 to 80 visible characters, without < and >")
-    return name
 
 
 def is_internal(host: str) -> bool:

@@ -16,10 +16,10 @@ from moreseek.arena.live.identity import leak
 from moreseek.arena.live.markup import to_html
 from moreseek.arena.live.overlap import given_before
 from moreseek.arena.live.pacing import in_step
-from moreseek.arena.live.roster import roster
+from moreseek.arena.live.roster import askable
 from moreseek.arena.live.settings import ArenaSettings
 from moreseek.arena.matchmaking import Candidate, Draw, draw
-from moreseek.arena.store import actions, battles, counts, registry
+from moreseek.arena.store import battles, counts, registry
 from moreseek.arena.store.database import Database
 
 Event = dict[str, Any]
@@ -47,20 +47,18 @@ def choose(
     """A pair among those who are there: entered, not withdrawn, not resting or paused, below their quota."""
     with database.read() as connection:
         known = registry.registered(connection)
-        resting = registry.paused(connection, now) | actions.standing(connection, "pause")
-        here = roster(connection, settings)
+        here = askable(connection, known, settings, now)
         ids = [row.id for row in known]
         table = counts.table(connection, ids) + counts.table(connection, ids, counts.APART)
     had = table.sum(axis=(1, 2)) + table.sum(axis=(0, 2))  # (M,) votes on each
     candidates = [
         Candidate(row.id, row.name, row.kind, place)
         for place, row in enumerate(known)
-        if row.name in here and row.withdrawn_at is None and row.id not in resting
-        and (row.quota is None or had[place] < row.quota)
-    ]  # fmt: skip
+        if row.id in here and (row.quota is None or had[place] < row.quota)
+    ]
     house = settings.arena
     drawn = draw(candidates, table, house.floor, house.across_classes, _RANDOM)  # pyright: ignore[reportArgumentType]
-    return None if drawn is None else (drawn, (here[drawn.left.name], here[drawn.right.name]))
+    return None if drawn is None else (drawn, (here[drawn.left.id], here[drawn.right.id]))
 
 
 async def fight(

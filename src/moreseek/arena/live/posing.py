@@ -15,9 +15,9 @@ from moreseek.arena.live.contestants import Contestant
 from moreseek.arena.live.endpoint import Clients, ContestantError, Reply, ask
 from moreseek.arena.live.fight import as_written, names_of
 from moreseek.arena.live.language import language_of
-from moreseek.arena.live.roster import roster
+from moreseek.arena.live.roster import askable
 from moreseek.arena.live.settings import ArenaSettings
-from moreseek.arena.store import actions, judges, registry
+from moreseek.arena.store import judges, registry
 from moreseek.arena.store.battles import Answer, NewBattle
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.registry import Registered
@@ -37,7 +37,9 @@ class Outcome:
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)  # by contestant: how many, and the last one
 
 
-async def pose(database: Database, settings: ArenaSettings, problems: Sequence[Problem], progress: Progress) -> Outcome:
+async def pose(
+    database: Database, clients: Clients, settings: ArenaSettings, problems: Sequence[Problem], progress: Progress
+) -> Outcome:
     """Fight the battles on these problems that were not fought yet, and write them down.
 
     Raises InputError where no two contestants are there, FaultError where one fails time after time; battles that
@@ -45,15 +47,11 @@ async def pose(database: Database, settings: ArenaSettings, problems: Sequence[P
     """
     work = _Work(database, settings, problems)
     chunks = [work.missing[start : start + AT_ONCE] for start in range(0, len(work.missing), AT_ONCE)]
-    clients = Clients()
-    try:
-        for number, chunk in enumerate(chunks):
-            progress(number * AT_ONCE, len(work.missing))
-            await asyncio.gather(*(work.answer(clients, one, row) for one in chunk for row in work.needed(one)))
-            work.write_down(chunk)
-            work.check()
-    finally:
-        await clients.aclose()
+    for number, chunk in enumerate(chunks):
+        progress(number * AT_ONCE, len(work.missing))
+        await asyncio.gather(*(work.answer(clients, one, row) for one in chunk for row in work.needed(one)))
+        work.write_down(chunk)
+        work.check()
     return work.outcome
 
 
@@ -73,12 +71,9 @@ class _Work:
         self.database, self.settings, self.outcome = database, settings, Outcome()
         self._in_a_row: dict[str, int] = {}
         with database.read() as connection:
-            known, held = registry.registered(connection), actions.standing(connection, "pause")
-            self.names, self.contestants = names_of(known), roster(connection, settings)
-            rows = [
-                row for row in known
-                if row.name in self.contestants and row.withdrawn_at is None and row.id not in held
-            ]  # fmt: skip
+            known = registry.registered(connection)
+            self.names, self.contestants = names_of(known), askable(connection, known, settings)
+            rows = [row for row in known if row.id in self.contestants]
             fought = judges.fought(connection)
             self.answers = judges.known_answers(connection)
         if len(rows) < 2:
@@ -97,7 +92,7 @@ class _Work:
 
     async def answer(self, clients: Clients, one: _Missing, row: Registered) -> None:
         """Ask, and keep the answer. One that is cut short before it says anything is an answer too: a wrong one."""
-        contestant: Contestant = self.contestants[row.name]
+        contestant: Contestant = self.contestants[row.id]
         reply = Reply(contestant.opens_thinking)
         messages = [{"role": "user", "content": one.problem.prompt}]
         try:

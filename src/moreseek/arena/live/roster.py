@@ -2,13 +2,15 @@
 
 import json
 import os
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, select
 
 from moreseek.arena.live.contestants import Contestant, is_internal
 from moreseek.arena.live.settings import ArenaSettings, House
-from moreseek.arena.store.registry import Entry
+from moreseek.arena.store import actions, registry
+from moreseek.arena.store.registry import Entry, Registered
 from moreseek.arena.store.tables import added
 from moreseek.config import parse
 from moreseek.errors import InputError
@@ -23,6 +25,20 @@ def roster(connection: Connection, settings: ArenaSettings) -> dict[str, Contest
         Contestant.model_validate(json.loads(config)) for config in connection.execute(select(added.c.config)).scalars()
     ]
     return {one.name: one for one in (*stored, *settings.contestant)}
+
+
+def askable(
+    connection: Connection, known: Sequence[Registered], settings: ArenaSettings, now: float | None = None
+) -> dict[int, Contestant]:
+    """Who may be asked, by number in the registry: neither withdrawn nor paused by the house; with ``now``, nor resting
+    after a failure.
+    """
+    here, away = roster(connection, settings), actions.standing(connection, "pause")
+    if now is not None:
+        away |= registry.paused(connection, now)
+    return {
+        row.id: here[row.name] for row in known if row.name in here and row.withdrawn_at is None and row.id not in away
+    }
 
 
 def entry_of(one: Contestant) -> Entry:

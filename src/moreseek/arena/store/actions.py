@@ -49,13 +49,8 @@ def log(connection: Connection, most: int = 200) -> list[Action]:
 
 def standing(connection: Connection, kind: str) -> set[int]:
     """The contestants, or voters, on whom an action of this kind stands that was not taken back."""
-    taken_back = actions.alias()
-    chosen = (
-        select(actions.c.contestant_id, actions.c.voter_id)
-        .outerjoin(taken_back, taken_back.c.undoes == actions.c.id)
-        .where(actions.c.kind == kind, taken_back.c.id.is_(None))
-    )
-    return {contestant or voter for contestant, voter in connection.execute(chosen)}
+    chosen = registry.not_taken_back(actions.c.contestant_id, actions.c.voter_id).where(actions.c.kind == kind)
+    return {row.contestant_id or row.voter_id for row in connection.execute(chosen)}
 
 
 def enter(connection: Connection, entry: registry.Entry, config: dict[str, Any], reason: str, now: float) -> None:
@@ -71,8 +66,7 @@ def enter(connection: Connection, entry: registry.Entry, config: dict[str, Any],
 def pause(connection: Connection, name: str, reason: str, now: float) -> None:
     """No battles for a contestant until this is taken back."""
     row = _contestant(connection, name)
-    if row.id in standing(connection, "pause"):
-        raise InputError(f"'{name}' is paused already.")
+    _not_yet(connection, "pause", row, f"'{name}' is paused already.")
     _note(connection, "pause", reason, now, contestant=row)
 
 
@@ -95,16 +89,14 @@ def retire(connection: Connection, name: str, reason: str, now: float) -> None:
 def flag(connection: Connection, pseudonym: str, reason: str, now: float) -> None:
     """Say in public that a voter is looked at; its votes go on counting."""
     row = _voter(connection, pseudonym)
-    if row.id in standing(connection, "flag"):
-        raise InputError(f"{pseudonym} is flagged already.")
+    _not_yet(connection, "flag", row, f"{pseudonym} is flagged already.")
     _note(connection, "flag", reason, now, voter=row)
 
 
 def ban(connection: Connection, pseudonym: str, reason: str, bar: bool, now: float) -> None:
     """Take a voter out of every board; with ``bar``, nobody asks from its addresses any more."""
     row = _voter(connection, pseudonym)
-    if row.id in standing(connection, "ban"):
-        raise InputError(f"{pseudonym} is banned already.")
+    _not_yet(connection, "ban", row, f"{pseudonym} is banned already.")
     voters.exclude(connection, row.id, "banned", None, now)
     action = _note(connection, "ban", reason, now, voter=row, value="addresses" if bar else None,
                    before=row.excluded_by)  # fmt: skip
@@ -149,8 +141,13 @@ def undo(connection: Connection, action_id: int, reason: str, now: float) -> Non
     _insert(connection, "undo", reason, now, {**said, "undoes": action_id, "value": row.kind})
 
 
+def _not_yet(connection: Connection, kind: str, row: Any, message: str) -> None:
+    if row.id in standing(connection, kind):
+        raise InputError(message)
+
+
 def _contestant(connection: Connection, name: str) -> registry.Registered:
-    row = next((one for one in registry.registered(connection) if one.name == name), None)
+    row = registry.named(connection, name)
     if row is None:
         raise InputError(f"there is no contestant '{name}'.")
     if row.withdrawn_at is not None:

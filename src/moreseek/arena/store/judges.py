@@ -70,6 +70,11 @@ def enter(connection: Connection, name: str, settings: dict[str, Any], now: floa
     return number
 
 
+def names(connection: Connection) -> list[str]:
+    """Every judge, in order of entry."""
+    return list(connection.execute(select(judges.c.name).order_by(judges.c.id)).scalars())
+
+
 def panel(connection: Connection, now: float) -> int:
     """Whose the battles are that are fought for judges: a voter that no session leads to."""
     found = connection.execute(select(voters.c.id).where(voters.c.pseudonym == PANEL)).scalar()

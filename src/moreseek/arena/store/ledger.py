@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from moreseek.arena.replay import START, seal, written
+from moreseek.arena.replay import START, Replay, seal, written
 from moreseek.arena.store.tables import ledger
 
 
@@ -31,3 +31,8 @@ def lines(connection: Connection, after: int = 0) -> Iterator[tuple[int, dict[st
     chosen = select(ledger).where(ledger.c.seq > after).order_by(ledger.c.seq)
     for row in connection.execute(chosen).yield_per(1000):
         yield row.seq, json.loads(row.body), row.hash
+
+
+def replay(connection: Connection) -> Replay:
+    """All of it, as the votes that count."""
+    return Replay(entry for _, entry, _ in lines(connection))

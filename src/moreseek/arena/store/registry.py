@@ -50,6 +50,11 @@ def registered(connection: Connection) -> list[Registered]:
     return [Registered(**{**row, "settings": json.loads(row["settings"])}) for row in rows]
 
 
+def named(connection: Connection, name: str) -> Registered | None:
+    """The contestant of this name."""
+    return next((row for row in registered(connection) if row.name == name), None)
+
+
 def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
     """Bring the registry up to what arena.toml says.
 
@@ -61,7 +66,8 @@ def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
         row = known.get(entry.name)
         if row is None:
             _insert(connection, entry, now)
-            row = next(one for one in registered(connection) if one.name == entry.name)
+            row = named(connection, entry.name)
+            assert row is not None
         by_house = _by_house(connection, row.id)
         _refuse_another(row, entry, by_house)
         quota = row.quota if "quota" in by_house else entry.quota
@@ -71,14 +77,15 @@ def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
             withdraw(connection, row, entry.withdrawn, now)
 
 
-def _by_house(connection: Connection, contestant_id: int) -> set[str]:
-    """What the admin page decided of a contestant and did not take back: quota, retire, …"""
+def not_taken_back(*columns: Any) -> Any:
+    """A select of what the admin page did and did not take back."""
     undo = actions.alias()
-    chosen = (
-        select(actions.c.kind)
-        .outerjoin(undo, undo.c.undoes == actions.c.id)
-        .where(actions.c.contestant_id == contestant_id, undo.c.id.is_(None))
-    )
+    return select(*columns).outerjoin(undo, undo.c.undoes == actions.c.id).where(undo.c.id.is_(None))
+
+
+def _by_house(connection: Connection, contestant_id: int) -> set[str]:
+    """What the admin page decided of a contestant: quota, retire, …"""
+    chosen = not_taken_back(actions.c.kind).where(actions.c.contestant_id == contestant_id)
     return set(connection.execute(chosen).scalars())
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
-from moreseek.arena.store.tables import tallies
+from moreseek.arena.store.tables import answers, battles, judgements, judges, tallies
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,26 @@ def means(connection: Connection) -> dict[int, Tally]:
         )
         for row in connection.execute(select(tallies))
     }  # fmt: skip
+
+
+def of_judged(connection: Connection, judge: str) -> dict[int, Tally]:
+    """The same of the answers that a judge judged, which no vote counted: from the answers themselves."""
+    whose = case((answers.c.side == 0, battles.c.left_id), else_=battles.c.right_id)
+    columns = {
+        "seconds": answers.c.total_s, "first": answers.c.first_s, "tokens": answers.c.tokens, "cost": answers.c.cost_usd
+    }  # fmt: skip
+    chosen = (
+        select(whose.label("whose"), func.count().label("n"),
+               *(func.avg(column).label(name) for name, column in columns.items()))
+        .join(battles, battles.c.id == answers.c.battle_id)
+        .join(judgements, judgements.c.battle_id == battles.c.id)
+        .join(judges, judges.c.id == judgements.c.judge_id)
+        .where(judges.c.name == judge)
+        .group_by(whose)
+    )  # fmt: skip
+    # PostgreSQL's mean of integers is a Decimal.
+    known = lambda value: None if value is None else float(value)  # noqa: E731
+    return {
+        row.whose: Tally(row.n, float(row.seconds), float(row.first), known(row.tokens), known(row.cost))
+        for row in connection.execute(chosen)
+    }

@@ -1,14 +1,15 @@
 """The votes behind a figure: page by page for people, and the latest of them with their style for style control."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, or_, select, tuple_
 
-from moreseek.arena.replay import votes_from
+from moreseek.arena.replay import STYLE, tells, votes_from
 from moreseek.arena.standings import BOARDS
-from moreseek.arena.store.tables import battles, contestants, undos, voters, votes
+from moreseek.arena.store.tables import battles, contestants, judgements, judges, undos, voters, votes
 from moreseek.arena.votes import OUTCOMES, Votes
 
 _LEFT, _RIGHT = contestants.alias("l"), contestants.alias("r")
@@ -16,26 +17,34 @@ _LEFT, _RIGHT = contestants.alias("l"), contestants.alias("r")
 
 @dataclass(frozen=True)
 class Which:
-    """Of which board, and between whom: nobody named is everybody."""
+    """Of which board, and between whom: nobody named is everybody; of a judge what it said, else people's votes."""
 
     board: str = "overall"
     category: str = ""
     a: str = ""
     b: str = ""
+    judge: str = ""
 
 
 def rated(which: Which) -> Any:
-    """The rated votes of a board, without texts."""
+    """The rated votes of a board, or what a judge said on it, without texts; ``whose`` says who."""
+    said = judgements if which.judge else votes
     chosen = (
-        select(votes.c.id, votes.c.at, votes.c.outcome, votes.c.style, votes.c.battle_id, battles.c.category,
-               battles.c.language, battles.c.prompt_key, battles.c.probability, voters.c.pseudonym,
-               _LEFT.c.name.label("left"), _RIGHT.c.name.label("right"))
-        .join(battles, battles.c.id == votes.c.battle_id)
-        .join(voters, voters.c.id == votes.c.voter_id)
+        select(said.c.at, said.c.outcome, said.c.battle_id, battles.c.category, battles.c.language,
+               battles.c.prompt_key, battles.c.probability, _LEFT.c.name.label("left"), _RIGHT.c.name.label("right"))
+        .join(battles, battles.c.id == said.c.battle_id)
         .join(_LEFT, _LEFT.c.id == battles.c.left_id).join(_RIGHT, _RIGHT.c.id == battles.c.right_id)
-        .outerjoin(undos, undos.c.vote_id == votes.c.id)
-        .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
     )  # fmt: skip
+    if which.judge:
+        chosen = chosen.add_columns(judges.c.name.label("whose")).join(judges, judges.c.id == judgements.c.judge_id)
+        chosen = chosen.where(judges.c.name == which.judge)
+    else:
+        chosen = (
+            chosen.add_columns(votes.c.style, voters.c.pseudonym.label("whose"))
+            .join(voters, voters.c.id == votes.c.voter_id)
+            .outerjoin(undos, undos.c.vote_id == votes.c.id)
+            .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
+        )
     if which.board in ("base", "reasoning"):
         chosen = chosen.where(_LEFT.c.kind == which.board, _RIGHT.c.kind == which.board)
     elif which.board in BOARDS and which.board != "overall":
@@ -45,8 +54,14 @@ def rated(which: Which) -> Any:
     return chosen
 
 
-def page(connection: Connection, which: Which, most: int, before: int | None = None) -> list[dict[str, Any]]:
-    """At most so many, the newest first; ``before`` is the ``id`` of the last one of the page before."""
+def on_same(which: Which, judge: str) -> Any:
+    """The same, of battles that this judge judged too."""
+    own = select(judgements.c.battle_id).join(judges, judges.c.id == judgements.c.judge_id)
+    return rated(which).where(battles.c.id.in_(own.where(judges.c.name == judge)))
+
+
+def page(connection: Connection, which: Which, most: int, before: str = "") -> list[dict[str, Any]]:
+    """At most so many, the newest first; ``before`` is the ``battle`` of the last one of the page before."""
     chosen = rated(which)
     ids = {row.name: row.id for row in connection.execute(select(contestants.c.name, contestants.c.id))}
     a, b = ids.get(which.a), ids.get(which.b)
@@ -55,28 +70,43 @@ def page(connection: Connection, which: Which, most: int, before: int | None = N
         chosen = chosen.where(or_(met(a, b), met(b, a)))
     elif a is not None:
         chosen = chosen.where(or_(battles.c.left_id == a, battles.c.right_id == a))
-    if before is not None:
-        chosen = chosen.where(votes.c.id < before)
+    # A judge says much in one moment, so that its battles order what its times do not.
+    order = (judgements.c.at, judgements.c.battle_id) if which.judge else (votes.c.id,)
+    if before:
+        last = connection.execute(rated(which).add_columns(*order).where(battles.c.id == before)).first()
+        if last is None:
+            return []
+        chosen = chosen.where(tuple_(*order) < tuple_(*last[-len(order) :]))
     return [
         {
-            "id": row.id, "at": row.at, "battle": row.battle_id, "voter": row.pseudonym, "left": row.left,
+            "at": row.at, "battle": row.battle_id, "judge" if which.judge else "voter": row.whose, "left": row.left,
             "right": row.right, "outcome": OUTCOMES[row.outcome], "category": row.category, "language": row.language,
             "probability": row.probability,
         }
-        for row in connection.execute(chosen.order_by(votes.c.id.desc()).limit(most))
+        for row in connection.execute(chosen.order_by(*(one.desc() for one in order)).limit(most))
     ]  # fmt: skip
 
 
-def styled(connection: Connection, which: Which, most: int) -> Votes:
-    """The latest rated votes of a board whose answers' style is known, at most so many, oldest first."""
-    chosen = rated(which).where(votes.c.style.is_not(None)).order_by(votes.c.id.desc()).limit(most)
-    names = list(connection.execute(select(contestants.c.name).order_by(contestants.c.id)).scalars())
-    found = [
+def lines(connection: Connection, which: Which, chosen: Any = None) -> list[dict[str, Any]]:
+    """The same as lines of the ledger have it: all of ``rated(which)``, or what was chosen of it."""
+    chosen = rated(which) if chosen is None else chosen
+    return [
         {
-            "voter": row.pseudonym, "prompt": row.prompt_key[:32], "category": row.category, "language": row.language,
-            "left": row.left, "right": row.right, "outcome": OUTCOMES[row.outcome], "at": row.at,
-            "style": json.loads(row.style),
+            "battle": row.battle_id, "voter": row.whose, "prompt": row.prompt_key[:32], "category": row.category,
+            "language": row.language, "left": row.left, "right": row.right, "outcome": OUTCOMES[row.outcome],
+            "at": row.at, "style": None if which.judge or row.style is None else json.loads(row.style),
         }
         for row in connection.execute(chosen)
     ]  # fmt: skip
-    return votes_from(found[::-1], names).present()
+
+
+def names(connection: Connection) -> list[str]:
+    """Every contestant ever entered, in order of entry."""
+    return list(connection.execute(select(contestants.c.name).order_by(contestants.c.id)).scalars())
+
+
+def styled(connection: Connection, which: Which, most: int, features: Sequence[str] = STYLE) -> Votes:
+    """The latest rated votes of a board that tell these features of the answers, at most so many, oldest first."""
+    chosen = rated(which).where(votes.c.style.is_not(None)).order_by(votes.c.id.desc()).limit(most)
+    told = [line for line in lines(connection, which, chosen) if tells(line, features)]
+    return votes_from(told[::-1], names(connection)).present()

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
+from moreseek.arena.replay import STYLE
 from moreseek.arena.store import battles as stored_battles
 from moreseek.arena.store import ledger, tallies
 from moreseek.arena.store.counts import add_to_counts, board_keys
 from moreseek.arena.store.tables import answers, battles, contestants, undos, votes
 from moreseek.arena.store.voters import Voter
-from moreseek.arena.style import USUAL, style_of
+from moreseek.arena.style import style_of
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import MoreseekError
 
@@ -143,13 +144,18 @@ def _ended(connection: Connection, battle: Any) -> float:
     return at
 
 
-def _style(said: Sequence[Any]) -> list[list[int]]:
-    """Tokens, headers, bold passages and list items of all answers of the left side, and of the right one."""
-    sides = [dict.fromkeys(USUAL, 0), dict.fromkeys(USUAL, 0)]
-    for answer in said:
-        for feature, count in style_of(answer.text or "").items():
-            sides[answer.side][feature] += count
-    return [[side[feature] for feature in USUAL] for side in sides]
+def _style(said: Sequence[Any]) -> list[list[float | None]]:
+    """What all answers of the left side, and of the right one, are in replay's STYLE and SERVED."""
+    return [_style_of([answer for answer in said if answer.side == side]) for side in (0, 1)]
+
+
+def _style_of(answers: Sequence[Any]) -> list[float | None]:
+    counted = [style_of(answer.text or "") for answer in answers]
+    costs = [answer.cost_usd for answer in answers]
+    return [
+        *(sum(one[feature] for one in counted) for feature in STYLE),
+        round(sum(answer.total_s for answer in answers), 3), None if None in costs else round(sum(costs), 9),
+    ]  # fmt: skip
 
 
 def standing(connection: Connection, battle_id: str) -> Cast | None:

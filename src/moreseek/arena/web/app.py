@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from moreseek.arena.store.votes import RefusedError
-from moreseek.arena.web import admin, battles, boards, chats, pages
+from moreseek.arena.web import admin, battles, boards, chats, pages, vote_pages
 from moreseek.arena.web.arena import Arena
 from moreseek.arena.web.safety import SafeHeaders
 
@@ -41,6 +41,7 @@ def build_app(arena: Arena) -> Starlette:
             Route("/api/contestants", chats.contestants),
             Route("/api/chats", chats.talk, methods=["POST"]),
             *boards.ROUTES,
+            *vote_pages.ROUTES,
             *admin.ROUTES,
             Route("/health", _health),
             Mount("/static", StaticFiles(directory=_STATIC)),

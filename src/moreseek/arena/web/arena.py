@@ -9,6 +9,7 @@ from typing import Any
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.live.content_filter import ContentFilter
 from moreseek.arena.live.endpoint import Clients
+from moreseek.arena.live.judged_boards import JudgedBoards
 from moreseek.arena.live.roster import entry_of
 from moreseek.arena.live.settings import ArenaSettings
 from moreseek.arena.store import registry
@@ -26,6 +27,7 @@ class Arena:
     settings: ArenaSettings
     database: Database
     boards: LiveBoards
+    judged: JudgedBoards
     rules: Rules
     filter: ContentFilter
     admin_key: str | None = None
@@ -60,7 +62,7 @@ def open_arena(settings: ArenaSettings) -> Arena:
     rules = Rules(house.vote_window_s, house.undo_s, house.rated_votes_a_day, house.rated_votes_a_day_per_address)
     boards = LiveBoards(database, house.min_votes)
     boards.close_days(time.time())
-    return Arena(settings, database, boards, rules, questions, admin_key)
+    return Arena(settings, database, boards, JudgedBoards(database, house.min_votes), rules, questions, admin_key)
 
 
 def admin_key_given() -> str | None:

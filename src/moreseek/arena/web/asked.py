@@ -65,12 +65,15 @@ def question(arena: Arena, text: str) -> str:
     return asked
 
 
-async def unhurried(request: Request, arena: Arena, session: str) -> tuple[str, str]:
-    """The keyed hashes of session and address, if neither asks too fast or is barred. Raises RefusedError."""
+async def may_ask(request: Request, arena: Arena, session: str, prompt: str) -> tuple[str, str]:
+    """The keyed hashes of session and address, if neither asks too fast or is barred and the house's filter lets the
+    question pass. Raises RefusedError.
+    """
     database = arena.database
     address = database.keyed("address", address_of(request, arena.settings.arena.trusted_proxies))
     session_key = database.keyed("session", session)
     await run_in_threadpool(_slow_down, arena, session_key, address)
+    await arena.filter.check(prompt)
     return session_key, address
 
 

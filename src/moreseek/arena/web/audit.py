@@ -1,5 +1,6 @@
 """The audit: the registry, who was drawn how often, who failed, whose votes were taken out, and the ledger's head."""
 
+import json
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy import func, or_, select
 from moreseek.arena.replay import PANEL
 from moreseek.arena.store import actions, admin_view, counts, ledger, registry
 from moreseek.arena.store.battles import ANSWERED
-from moreseek.arena.store.tables import battles, chats, ends, pauses, undos, voters, votes
+from moreseek.arena.store.tables import battles, chats, ends, judgements, judges, pauses, undos, voters, votes
 from moreseek.arena.store.votes import DAY_S
 from moreseek.arena.web.arena import Arena
 
@@ -52,7 +53,12 @@ def _audit(arena: Arena) -> dict[str, Any]:
             connection.execute(select(pauses.c.contestant_id, func.count()).group_by(pauses.c.contestant_id)).all()
         )
         seq, head = ledger.head(connection)
-        excluded = connection.execute(select(voters).where(voters.c.excluded_at.is_not(None))).all()
+        excluded = connection.execute(
+            select(voters.c.pseudonym, voters.c.excluded_by, voters.c.excluded_at, func.count(votes.c.id).label("n"))
+            .outerjoin(votes, votes.c.voter_id == voters.c.id).where(voters.c.excluded_at.is_not(None))
+            .group_by(voters.c.id, voters.c.pseudonym, voters.c.excluded_by, voters.c.excluded_at)
+            .order_by(voters.c.excluded_at.desc())
+        ).all()  # fmt: skip
         apart = connection.execute(
             select(votes.c.set_apart, func.count()).where(votes.c.set_apart.is_not(None)).group_by(votes.c.set_apart)
         ).all()  # fmt: skip
@@ -63,6 +69,11 @@ def _audit(arena: Arena) -> dict[str, Any]:
         ).all()  # fmt: skip
         total = connection.execute(select(func.count()).select_from(votes)).scalar_one()
         house, flagged = actions.log(connection), admin_view.flagged_voters(connection)
+        said_by = connection.execute(
+            select(judges.c.name, judges.c.settings, func.count(judgements.c.battle_id).label("n"))
+            .outerjoin(judgements, judgements.c.judge_id == judges.c.id)
+            .group_by(judges.c.id, judges.c.name, judges.c.settings).order_by(judges.c.id)
+        ).all()  # fmt: skip
         chats_held = connection.execute(select(func.count()).select_from(chats)).scalar_one()
         hold = counts.kept(connection) == counts.recount(connection)
     return {
@@ -77,10 +88,14 @@ def _audit(arena: Arena) -> dict[str, Any]:
         ],
         "votes": total, "apart": {reason: n for reason, n in apart if reason}, "taken_back": taken_back,
         "excluded": [
-            {"voter": row.pseudonym, "test": row.excluded_by, "at": row.excluded_at} for row in excluded
+            {"voter": row.pseudonym, "test": row.excluded_by, "at": row.excluded_at, "votes": row.n}
+            for row in excluded
         ],
         "active": [{"voter": row.pseudonym, "votes": row.n, "share": row.n / total} for row in active],
         "ledger": {"lines": seq, "head": head},
+        "judges": [
+            {"name": row.name, "settings": json.loads(row.settings), "judgements": row.n} for row in said_by
+        ],
         "counts_hold": hold, "flagged": list(flagged), "chats": chats_held,
         "house": [
             {"id": one.id, "at": one.at, "action": one.kind, "on": one.contestant or one.voter, "value": one.value,

@@ -20,7 +20,7 @@ from moreseek.arena.store import battles, registry, turns, voters, votes
 from moreseek.arena.store.votes import Given, RefusedError
 from moreseek.arena.votes import OUTCOMES
 from moreseek.arena.web.arena import Arena
-from moreseek.arena.web.asked import body, cleaned, one_of, question, session_in, unhurried
+from moreseek.arena.web.asked import body, cleaned, may_ask, one_of, question, session_in
 
 _PING_S = 5.0  # often enough for proxies that close silent connections
 
@@ -55,8 +55,7 @@ async def begin(request: Request) -> Response:
     category = one_of(
         asked.category or house.categories[0], house.categories, "no_such_category", "There is no such category."
     )
-    keys = await unhurried(request, arena, session)
-    await arena.filter.check(prompt)
+    keys = await may_ask(request, arena, session, prompt)
     battle = await run_in_threadpool(_write_down, arena, *keys, prompt, category)
     return streamed(arena, fight(arena.database, arena.clients, arena.settings, battle))
 
@@ -67,8 +66,7 @@ async def ask_on(request: Request) -> Response:
     session = session_in(request, arena)
     asked = await body(request, _Further)
     prompt = question(arena, asked.prompt)
-    keys = await unhurried(request, arena, session)
-    await arena.filter.check(prompt)
+    keys = await may_ask(request, arena, session, prompt)
     battle = await run_in_threadpool(_write_on, arena, keys[0], request.path_params["id"], prompt)
     return streamed(arena, fight(arena.database, arena.clients, arena.settings, battle))
 
@@ -170,7 +168,7 @@ def _reveal(connection: Any, battle_id: str) -> list[dict[str, Any]]:
         row, mine = known[identity], [answer for answer in said if answer.side == side]
         thinking = "\n\n---\n\n".join(answer.thinking for answer in mine if answer.thinking)
         out.append({
-            "name": row.name, "class": row.kind, "family": row.family, "settings": row.settings,
+            "name": row.name, "class": row.kind, "family": row.family, "model": row.model, "settings": row.settings,
             "tokens": _sum(answer.tokens for answer in mine), "cost_usd": _sum(answer.cost_usd for answer in mine),
             "first_s": mine[0].first_s, "total_s": sum(answer.total_s for answer in mine),
             "cut_short": any(answer.cut_short for answer in mine), "thinking": to_html(thinking) or None,

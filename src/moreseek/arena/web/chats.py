@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 
 from moreseek.arena.live.chat import chat
 from moreseek.arena.live.contestants import Contestant
-from moreseek.arena.live.roster import roster
-from moreseek.arena.store import actions, registry, voters
+from moreseek.arena.live.roster import askable
+from moreseek.arena.store import registry, voters
 from moreseek.arena.store.votes import RefusedError
 from moreseek.arena.web.arena import Arena
-from moreseek.arena.web.asked import body, cleaned, question, session_in, unhurried
+from moreseek.arena.web.asked import body, cleaned, may_ask, question, session_in
 from moreseek.arena.web.battles import streamed
 
 
@@ -31,20 +31,16 @@ class _Chat(BaseModel):
     prompt: str = Field(min_length=1)
 
 
-def askable(arena: Arena, now: float) -> dict[str, Contestant]:
-    """Whom one can talk to by name at the moment: entered, not withdrawn, not resting or paused."""
+def _here(arena: Arena) -> dict[str, Contestant]:
+    """Whom one can talk to by name at the moment."""
     with arena.database.read() as connection:
-        resting = registry.paused(connection, now) | actions.standing(connection, "pause")
-        there = {
-            row.name for row in registry.registered(connection) if row.withdrawn_at is None and row.id not in resting
-        }
-        return {name: one for name, one in roster(connection, arena.settings).items() if name in there}
+        found = askable(connection, registry.registered(connection), arena.settings, time.time())
+    return {one.name: one for one in found.values()}
 
 
 async def contestants(request: Request) -> Response:
     """GET /api/contestants: the names that can be chosen. The page of a blind battle holds none."""
-    arena: Arena = request.app.state.arena
-    here = await run_in_threadpool(askable, arena, time.time())
+    here = await run_in_threadpool(_here, request.app.state.arena)
     return JSONResponse({"names": sorted(here, key=str.casefold)})
 
 
@@ -60,14 +56,13 @@ async def talk(request: Request) -> Response:
     prompt = question(arena, asked.prompt)
     said = [[{"role": one.role, "content": cleaned(one.content)} for one in side] for side in asked.said]
     _in_form(said, len(asked.contestants), house.max_turns)
-    here = await run_in_threadpool(askable, arena, time.time())
+    here = await run_in_threadpool(_here, arena)
     if len(set(asked.contestants)) != len(asked.contestants):
         raise RefusedError("same_twice", 400, "Please choose two different models.")
     for name in asked.contestants:
         if name not in here:
             raise RefusedError("not_here", 409, "This model cannot answer at the moment. Please choose another.")
-    keys = await unhurried(request, arena, session)
-    await arena.filter.check(prompt)
+    keys = await may_ask(request, arena, session, prompt)
     await run_in_threadpool(_note, arena, *keys)
     last = {"role": "user", "content": prompt}
     events = chat(

@@ -42,7 +42,7 @@ def _english_provisional(row: Row, least: int) -> str:
 def _chinese_top(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{names[0]} 排名第一：它的区间高于其他所有模型。"
-    return f"{_listed(names, '和', '个其他模型')} 并列第一：现有投票无法区分它们。"
+    return f"{_listed(names, '和', '个其他模型', '、')} 并列第一：现有投票无法区分它们。"
 
 
 def _chinese_row(row: Row, others: int) -> str:
@@ -55,11 +55,11 @@ def _chinese_provisional(row: Row, least: int) -> str:
     return f"{row['name']} 为暂定：获得名次需要 {least} 票，现有 {row['battles']} 票。"
 
 
-def _listed(names: Sequence[str], word: str, rest: str) -> str:
+def _listed(names: Sequence[str], word: str, rest: str, comma: str = ", ") -> str:
     """A few names, and how many more there are."""
     if len(names) <= _NAMED:
-        return f"{', '.join(names[:-1])} {word} {names[-1]}"
-    return f"{', '.join(names[: _NAMED - 1])} {word} {len(names) - _NAMED + 1} {rest}"
+        return f"{comma.join(names[:-1])} {word} {names[-1]}"
+    return f"{comma.join(names[: _NAMED - 1])} {word} {len(names) - _NAMED + 1} {rest}"
 
 
 _ENGLISH: Any = {"top": _english_top, "row": _english_row, "provisional": _english_provisional}

@@ -2,9 +2,24 @@
 
 BOARDS_SAY: dict[str, dict[str, str]] = {
     "en": {
-        "lang_code": "en", "style": "Style", "style_plain": "as voted", "style_equal": "style held equal",
+        "lang_code": "en", "colon": ": ", "comma": ", ",
+        "flip": "Removing {removed:,} of {votes:,} votes puts {rival} before {leader}.",
+        "style": "Style", "style_plain": "as voted", "style_equal": "style held equal",
+        "style_latency": "style and latency held equal", "style_cost": "style, latency and cost held equal",
         "style_lead": "What is left of each rating when length, headers, bold text and lists of the answers are held "
-        "equal. From the latest votes whose answers' style is known; at most half a minute old.",
+        "equal, and, where chosen, how long they took and what they cost. From the latest votes of which that is known "
+        "for both answers; at most half a minute old.",
+        "with_latency": "seconds", "with_cost": "cost",
+        "judged_by_whom": "Judged by", "people": "people", "judged_by": "judged by {}",
+        "judged_lead": "This board is what the judge {} said, apart from people's votes: none of them is on it, and "
+        "it is on no board of theirs.", "judgements": "judgements", "judgements_of": "What {} said",
+        "judged_no_texts": "What the judge said on this board, newest first, as the ledger has it: without questions "
+        "and answers.",
+        "agreement": "Agreement on the same battles", "agrees_with": "and …", "in_common": "Battles in common",
+        "same": "Said the same", "decided": "The same, where both decided", "of_n": "of {}",
+        "alpha": "Krippendorff’s α",
+        "agreement_note": "Shares with Wilson’s 95 % intervals. “Decided”: neither said tie or both bad. α is 1 for "
+        "full agreement and 0 for what chance gives.", "no_agreement": "No battle yet that others judged too.",
         "as_voted": "As voted", "style_of": "What style was worth, in points for one standard deviation:",
         "style_tokens": "length", "style_headers": "headers", "style_bold": "bold", "style_lists": "lists",
         "plain_words": "In plain words", "best_of": "best of {n} variants of its family: {low:.0f} – {high:.0f}, when "
@@ -35,9 +50,22 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
         "nobody_here": "No model can answer at the moment.", "settings": "Settings", "to_board": "See the board",
     },
     "zh": {
-        "lang_code": "zh", "style": "风格", "style_plain": "按投票", "style_equal": "控制风格",
-        "style_lead": "在回答的长度、标题、粗体和列表相同的条件下剩下的评分。"
-        "基于最近的、已知回答风格的投票；最多延迟半分钟。",
+        "lang_code": "zh", "colon": "：", "comma": "，",
+        "flip": "在 {votes:,} 票中去掉 {removed:,} 票，{rival} 就会排到 {leader} 前面。",
+        "style": "风格", "style_plain": "按投票", "style_equal": "控制风格",
+        "style_latency": "控制风格与延迟", "style_cost": "控制风格、延迟与成本",
+        "style_lead": "在回答的长度、标题、粗体和列表（以及所选的用时与成本）相同的条件下剩下的评分。"
+        "基于最近的、两个回答的这些信息均已知的投票；最多延迟半分钟。",
+        "with_latency": "用时", "with_cost": "成本",
+        "judged_by_whom": "评判者", "people": "人", "judged_by": "由 {} 评判",
+        "judged_lead": "此榜为评判者 {} 的判断，与人的投票分开：此榜不含人的投票，其判断也不计入人的榜单。",
+        "judgements": "次判断", "judgements_of": "{} 的判断",
+        "judged_no_texts": "该评判者在此榜的判断，最新在前，与账本一致：不含问题和回答。",
+        "agreement": "对相同对战的一致程度", "agrees_with": "与……", "in_common": "共同的对战",
+        "same": "判断相同", "decided": "双方均分出胜负时相同", "of_n": "（共 {}）", "alpha": "克里彭多夫 α",
+        "agreement_note": "比例附威尔逊 95% 区间。“分出胜负”：双方都没有判平或都不好。"
+        "α 为 1 表示完全一致，0 表示与随机相同。",
+        "no_agreement": "还没有其他人也评判过的对战。",
         "as_voted": "按投票", "style_of": "风格的影响（每一个标准差的分数）：",
         "style_tokens": "长度", "style_headers": "标题", "style_bold": "粗体", "style_lists": "列表",
         "plain_words": "通俗解读", "best_of": "本系列 {n} 个变体中的最佳；考虑挑选后为 {low:.0f} – {high:.0f}",

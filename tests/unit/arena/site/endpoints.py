@@ -80,8 +80,9 @@ class _Handler(BaseHTTPRequestHandler):
         text = "" if kind == "empty" else ANSWERS.get(kind, STORY)
         if kind in self.server.say:
             text = self.server.say[kind](body["messages"][-1]["content"])
-        for start in range(0, len(text), 25):
-            yield say(content=text[start : start + 25])
+        parts = [text[start : start + 25] for start in range(0, len(text), 25)] if isinstance(text, str) else text
+        for part in parts:
+            yield say(reasoning_content=part["think"]) if isinstance(part, dict) else say(content=part)
             if kind == "slow":
                 time.sleep(0.03)
         yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -100,7 +101,10 @@ def _event(value):
 
 @contextmanager
 def endpoint():
-    """The endpoint, running; ``url``, what it was ``asked``, who ``left`` early, and what further models ``say``."""
+    """The endpoint, running; ``url``, what it was ``asked``, who ``left`` early, and what further models ``say``.
+
+    That is a text, or parts of one, {"think": text} among them, which may come slowly.
+    """
     server = _Server(("127.0.0.1", 0), _Handler)
     server.asked, server.left, server.release = [], [], threading.Event()
     server.say = {}

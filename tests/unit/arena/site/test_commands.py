@@ -93,6 +93,10 @@ def test_a_whole_arena_from_the_command_line(config, tmp_path, run):
         serving.stop()
     run("export", database, out)
     assert json.loads(run("leaderboard", "--from-export", out, "--json").out) == page
+    style = ("--style", "--features", "tokens,latency")
+    styled = json.loads(run("leaderboard", "--from-export", out, *style, "--json").out)
+    assert styled["style"].keys() == {"tokens", "latency"}
+    assert "add --style" in run("leaderboard", database, "--features", "tokens", code=2).err
     assert json.loads(run("leaderboard", "--from-export", out, "--json", "--category", "other").out)["votes"] == 0
     copy = tmp_path / "copy.sqlite"
     run("import", out, copy)
@@ -115,7 +119,8 @@ def test_mistakes_on_the_command_line_are_named(tmp_path, run):
     assert "either --voter or --battle" in run("forget", tmp_path / "none.sqlite", code=2).err
     open_database(str(tmp_path / "empty.sqlite"), create=True).close()
     assert "no board 'overal'" in run("leaderboard", tmp_path / "empty.sqlite", "--board", "overal", code=2).err
-    assert "--style" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).err
+    assert "no vote on this board tells tokens" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).err
+    assert "--cap" in run("leaderboard", tmp_path / "empty.sqlite", "--cap", "3", code=2).err
     assert json.loads(run("leaderboard", tmp_path / "empty.sqlite", "--json").out)["rows"] == []
 
 

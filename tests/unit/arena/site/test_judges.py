@@ -12,6 +12,7 @@ from tests.unit.arena.site.test_store import RULES, cast
 
 from moreseek.arena.judged import agreements
 from moreseek.arena.live.boards import LiveBoards
+from moreseek.arena.live.endpoint import Clients
 from moreseek.arena.live.judging import VerifierJudge, judge_battles
 from moreseek.arena.live.posing import pose
 from moreseek.arena.live.roster import entry_of, new_contestant
@@ -56,7 +57,7 @@ def three(endpoint, tmp_path):
 
 
 def fight(arena, problems=PROBLEMS, judge=None, voted=False):
-    outcome = asyncio.run(pose(arena.database, arena.settings, problems, quiet))
+    outcome = asyncio.run(pose(arena.database, Clients(), arena.settings, problems, quiet))
     judge = judge or VerifierJudge("verifier", arena.database, problems)
     return outcome, asyncio.run(judge_battles(arena.database, judge, voted, quiet))
 

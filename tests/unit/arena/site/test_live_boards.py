@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import re
+import struct
 import time
 import xml.etree.ElementTree as ET
 from random import Random
@@ -15,8 +16,8 @@ import pytest
 from tests.unit.arena.site.test_store import NOW, RULES, battle, cast, database, filled, server, where  # noqa: F401
 
 from moreseek.arena.live.boards import LiveBoards
-from moreseek.arena.replay import read_export
-from moreseek.arena.standings import style_board_of
+from moreseek.arena.replay import read_export, tells
+from moreseek.arena.standings import style_board_from, style_board_of
 from moreseek.arena.store import battles as stored
 from moreseek.arena.store import counts, history, registry, tallies, vote_list, voters
 from moreseek.arena.store import votes as cast_votes
@@ -27,7 +28,7 @@ from moreseek.arena.store.tables import answers, battles
 from moreseek.arena.store.tables import history as history_table
 from moreseek.arena.store.vote_list import Which
 from moreseek.arena.store.votes import Given
-from moreseek.arena.web.boards import PLOTS
+from moreseek.arena.web.chosen import PLOTS, STYLES
 from moreseek.arena.web.figures.drawing import apart, ticks
 from moreseek.arena.web.plain_words import in_plain_words
 
@@ -58,6 +59,11 @@ def test_every_picture_is_whole_svg_alone_and_its_numbers_are_csv_and_json(voted
         assert root.tag.endswith("svg")
         assert root.get("aria-label")
         assert not re.search(r"<script|<image|href=|url\(|javascript:| on\w+=", answer.text)
+        picture = http.get(f"/plots/{name}.png{query}")
+        assert picture.headers["content-type"] == "image/png"
+        width, height = struct.unpack(">II", picture.content[16:24])
+        assert abs(width - 2 * float(root.get("width"))) <= 2
+        assert abs(height - 2 * float(root.get("height"))) <= 2
         assert "hird&-9000" not in answer.text.replace("&amp;", "")
     rows = http.get(f"/plots/{name}.json").json()["rows"]
     read = list(csv.DictReader(io.StringIO(http.get(f"/plots/{name}.csv").text)))
@@ -214,6 +220,52 @@ def test_style_control_takes_away_what_length_won(tmp_path):
     assert abs(gap(boards.style_board())) < gap(boards.board()) / 2
     assert boards.style_board()["style"]["tokens"]["ci_low"] > 0
     database.close()
+
+
+def test_latency_and_cost_are_held_equal_where_votes_tell_them(tmp_path):
+    """Voters here only want a quick answer; half the votes are on one without a price."""
+    database = open_database(str(tmp_path / "arena.sqlite"), create=True, with_secret=True)  # noqa: F811
+    rng = Random(6)
+    with database.write() as connection:
+        registry.enter(connection, [Entry(n, "base", n, n, None, {}) for n in ("slow", "quick", "mid", "free")], NOW)
+        for i in range(300):
+            a, b = rng.sample((1, 2, 3, 4), 2)
+            took = [{1: 9.0, 2: 1.0, 3: 4.0, 4: 4.0}[one] * rng.uniform(0.5, 2) for one in (a, b)]
+            cost = [None if one == 4 else rng.uniform(0.001, 0.01) for one in (a, b)]
+            voter = voters.find_or_add(connection, f"s{i % 40}", NOW)
+            new = stored.NewBattle(voter.id, "x", a, b, False, 0.1, "other", "en", f"p{i}", "?")
+            name = stored.begin(connection, new, NOW)
+            both = [
+                stored.Answer("word " * rng.randrange(50, 99), "", 9, 1, 0.1, *one, False, None)
+                for one in zip(took, cost, strict=True)
+            ]
+            stored.finish(connection, name, tuple(both), NOW)
+            left = rng.random() < 1 / (1 + math.exp(4 * (took[0] - took[1]) / (took[0] + took[1])))
+            cast_votes.cast(connection, voter, name, Given("model_a" if left else "model_b"), RULES, NOW)
+    boards = LiveBoards(database, 10)
+    rating = lambda board: {row["name"]: row["rating"] for row in board["rows"]}  # noqa: E731
+    gap = lambda board: rating(board)["quick"] - rating(board)["slow"]  # noqa: E731
+    latency = boards.style_board(features=STYLES["latency"])
+    assert gap(boards.style_board()) > 200
+    assert abs(gap(latency)) < gap(boards.style_board()) / 2
+    assert latency["style"]["latency"]["ci_high"] < 0
+    assert latency["votes"] == 300
+    cost = boards.style_board(features=STYLES["cost"])
+    assert cost["style"].keys() == {"tokens", "headers", "bold", "lists", "latency", "cost"}
+    assert cost["style"]["cost"]["ci_low"] < 0 < cost["style"]["cost"]["ci_high"]
+    assert rating(cost).keys() == {"slow", "quick", "mid"}
+    write_ledger(database, tmp_path / "out.jsonl")
+    for features, live in ((STYLES["latency"], latency), (STYLES["cost"], cost)):
+        assert style_board_from(read_export(tmp_path / "out.jsonl"), "overall", "", 10, features) == live
+    database.close()
+
+
+def test_votes_of_before_there_were_seconds_in_the_ledger_have_their_style_still():
+    old = {"style": [[10, 0, 1, 0], [20, 1, 0, 0]]}
+    assert tells(old, ("tokens", "lists"))
+    assert not tells(old, ("tokens", "latency"))
+    assert not tells({"style": None}, ("tokens",))
+    assert not tells({"style": [[1, 0, 0, 0, 2.0, None], [1, 0, 0, 0, 2.0, 0.1]]}, ("cost",))
 
 
 # ------------------------------------------------------------------------------------------------- tallies and days

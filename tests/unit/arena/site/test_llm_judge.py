@@ -30,7 +30,7 @@ def arena(endpoint, tmp_path):
 
     endpoint.say.update(short=right, long=lambda prompt: f"After some thought it is {right(prompt)}.")
     found = open_arena(settings(endpoint.url, tmp_path / "arena.sqlite", ["short", "long"]))
-    asyncio.run(pose(found.database, found.settings, PROBLEMS, quiet))
+    asyncio.run(pose(found.database, found.clients, found.settings, PROBLEMS, quiet))
     endpoint.asked.clear()
     yield found
     found.database.close()
@@ -135,7 +135,7 @@ def test_replies_without_a_verdict_judge_nothing(arena, judge, endpoint):
 def test_an_answer_that_names_its_author_is_not_shown(endpoint, tmp_path, judge, arena):
     endpoint.say["long"] = lambda _: "I am Long-9000 and I say 7."
     more = [problem.model_copy(update={"prompt": f"9{problem.prompt}"}) for problem in PROBLEMS[:2]]
-    asyncio.run(pose(arena.database, arena.settings, more, quiet))
+    asyncio.run(pose(arena.database, arena.clients, arena.settings, more, quiet))
     _, tally = judge(longer)
     assert tally.judged == 12
 

@@ -28,6 +28,7 @@ def test_a_battle_ends_with_a_vote_and_names_and_the_board_knows_it(arena):
     battle = browser.battle(category="maths")
     answer = browser.vote(battle.id, "model_b").json()
     assert {one["name"] for one in answer["reveal"]} == {"Ok-9000", "Second-9000"}
+    assert {one["model"] for one in answer["reveal"]} == {"ok", "second"}
     board = browser.http.get("/leaderboard.json").json()
     assert board["votes"] == 1
     best = max(board["rows"], key=lambda row: row["rating"])
@@ -106,10 +107,10 @@ def test_a_battle_that_the_voter_left_takes_no_vote(arena):
 
 
 def test_a_late_vote_and_a_late_undo_are_refused(arena):
-    site = arena(vote_window_s=0.05, undo_s=0.05)
+    site = arena(vote_window_s=0.5, undo_s=0.05)  # half a second: a busy machine must not fail it
     browser = site.browser()
     late = browser.battle()
-    time.sleep(0.1)
+    time.sleep(0.6)
     assert code(browser.vote(late.id)) == (409, "too_late")
     battle = browser.battle("another")
     assert browser.vote(battle.id).status_code == 200

@@ -19,7 +19,7 @@ _RULES = (
     ".whisker{{stroke:{bar};stroke-width:6;stroke-linecap:round}}.thin{{stroke-width:2}}"
     ".hollow{{fill:{ground};stroke:{c0};stroke-width:2}}"
     ".dashed{{stroke-dasharray:3 3}}.path{{fill:none;stroke-width:2}}"
-    ".high{{fill:{c0}}}.low{{fill:{c1}}}"
+    ".high{{fill:{c0}}}.low{{fill:{c1}}}.hit{{fill:transparent}}"
 )
 
 
@@ -101,8 +101,8 @@ def _short(value: Any) -> str:
 
 
 def width_of(words: str) -> float:
-    """About how wide a text is at 12 px."""
-    return sum(12.5 if unicodedata.east_asian_width(one) in "WF" else 7.0 for one in words)
+    """About how wide a text is at 12 px, in the wide fonts too."""
+    return sum(12.5 if unicodedata.east_asian_width(one) in "WF" else 7.4 for one in words)
 
 
 def fitted(words: str, most: float) -> str:

@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from moreseek.arena.store.vote_list import Which
 from moreseek.arena.web.figures.drawing import Drawing
 
 
@@ -14,14 +15,13 @@ from moreseek.arena.web.figures.drawing import Drawing
 class Subject:
     """Which board is drawn, and in whose words."""
 
-    board: str
-    category: str
+    which: Which
     title: str  # the board's name as people read it
     words: Mapping[str, str]
 
     def votes(self, a: str = "", b: str = "") -> str:
         """Where the votes behind a figure are."""
-        named = {"board": self.board, "category": self.category, "a": a, "b": b, "lang": self.words["lang_code"]}
+        named = {**vars(replace(self.which, a=a, b=b)), "lang": self.words["lang_code"]}
         return "votes?" + urlencode({key: value for key, value in named.items() if value})
 
 

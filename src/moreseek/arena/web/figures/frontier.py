@@ -1,5 +1,6 @@
 """Rating against what answers cost: who is not beaten by anything cheaper."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,8 +70,6 @@ def _draw(drawing: Drawing, out: Sequence[Mapping[str, Any]], subject: Subject) 
 
 
 def _decades(low: float, high: float) -> list[float]:
-    import math
-
     found = [
         f * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for f in (1, 2, 5)
     ]

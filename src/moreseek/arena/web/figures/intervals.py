@@ -22,7 +22,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], subject: Subject) -> Figure:
     drawing = Drawing(left + 420 + _RIGHT, _TOP + _ROW * len(shown) + 34, f"{w['intervals']}: {subject.title}")
     low = min((row["selected_low"] or row["ci_low"] for row in out[:_MOST]), default=900)
     high = max((row["ci_high"] for row in shown), default=1100)
-    x = Scale(low, high, left, left + 410)
+    x = Scale(low, high, left + 14, left + 410)
     bottom = _TOP + _ROW * len(shown)
     drawing.text(8, 18, w["rank"], "quiet")
     for value in ticks(low, high):
@@ -41,6 +41,9 @@ def _row(
     drawing.open_link(
         subject.votes(row["name"]), f"{visible(row['name'])}: {said}, {row['battles']} {subject.words['votes']}"
     )
+    drawing.add(
+        "rect", x=0, y=y - _ROW / 2, width=drawing.width, height=_ROW, class_="hit"
+    )  # the whole row leads there
     drawing.text(30, y + 4, str(row["rank"] or "–"), "strong" if row["rank"] else "quiet", "end")
     drawing.text(42, y + 4, name, "quiet" if provisional else "")
     if row["selected_low"] is not None:

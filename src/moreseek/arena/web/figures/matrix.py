@@ -26,7 +26,7 @@ def matrix(rows: Sequence[Mapping[str, Any]], names: Sequence[str], counts: np.n
     ]  # fmt: skip
     shown = [row["name"] for row in rows[:_MOST]]
     labels = [fitted(visible(name), _MOST_NAME) for name in shown]
-    left = 44 + max((width_of(label) for label in labels), default=60)
+    left = 54 + max((width_of(label) for label in labels), default=60)
     drawing = Drawing(
         left + _CELL_W * len(shown) + 8, _TOP + _CELL_H * len(shown) + 10, f"{subject.words['matrix']}: {subject.title}"
     )

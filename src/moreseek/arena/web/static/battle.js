@@ -182,7 +182,7 @@ async function vote(outcome) {
     show("done");
     for (const one of document.querySelectorAll("#marks input")) one.checked = false;
     clearTimeout(undoTimer);
-    undoTimer = setTimeout(() => (get("undo").hidden = true), found.undo_s * 1000);
+    undoTimer = setTimeout(hideUndo, found.undo_s * 1000);
     get("next").focus();
   } catch (error) {
     show("vote");
@@ -192,7 +192,9 @@ async function vote(outcome) {
 
 function reveal(side, one, heading) {
   get(`head-${side}`).textContent = heading;
-  const facts = [words[one.class], one.family];
+  const { stage, step } = one.settings; // of a run: the family is the run
+  const facts = [words[one.class], [one.family, stage, step && `@${step}`].filter(Boolean).join(" › ")];
+  if (one.model && one.model !== one.name) facts.push(one.model);
   if (one.tokens !== null) facts.push(`${one.tokens} ${words.tokens}`);
   facts.push(`${one.first_s.toFixed(1)} ${words.first}`, `${one.total_s.toFixed(1)} ${words.total}`);
   if (one.cost_usd !== null) facts.push(`$${one.cost_usd.toPrecision(2)}`);
@@ -213,10 +215,16 @@ function reveal(side, one, heading) {
   get(`revealed-${side}`).replaceChildren(...parts);
 }
 
+// Who is on the button must not fall out of the page with it.
+function hideUndo() {
+  if (document.activeElement === get("undo")) get("next").focus();
+  get("undo").hidden = true;
+}
+
 async function undo() {
   try {
     await post(`api/battles/${battle}/undo`, {});
-    get("undo").hidden = true;
+    hideUndo();
     say(words.undone);
   } catch (error) {
     say(error.message);
