@@ -1,6 +1,7 @@
 """Out of a database and into one: the ledger, seal by seal, and preference pairs for training."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from moreseek.arena.replay import PANEL, Replay, checked_lines, read_export, sea
 from moreseek.arena.store import actions
 from moreseek.arena.store import ledger as chain
 from moreseek.arena.store.battles import ANSWERED
-from moreseek.arena.store.counts import add_to_counts, board_keys
+from moreseek.arena.store.counts import add_many, board_keys
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tables import (
     answers,
@@ -98,6 +99,19 @@ def _write(out: Path, lines: Iterable[str]) -> int:
     return count
 
 
+def is_ledger(source: Path) -> bool:
+    """Whether a file is an exported ledger, also a damaged one, and not a file of votes."""
+    if not source.is_file():
+        return False
+    with source.open("rb") as file:
+        first = file.readline(1 << 20)
+    try:
+        line = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(line, dict) and {"seq", "entry", "hash"} <= line.keys()
+
+
 def read_ledger(database: Database, source: Path) -> int:
     """Fill an empty database from an export: all of it, or, where a line is wrong, nothing.
 
@@ -140,6 +154,9 @@ class _Load:
             "quota": entry["quota"], "entered_at": entry["at"],
             "settings": json.dumps(entry["settings"], sort_keys=True),
         })  # fmt: skip
+
+    def _imported(self, entry: dict[str, Any]) -> None:
+        """A file of another arena's votes: its line in the ledger is all there is of it."""
 
     def _changed(self, entry: dict[str, Any]) -> None:
         after = entry["after"]
@@ -212,9 +229,11 @@ class _Load:
 
     def count(self, replay: Replay) -> None:
         """The counts, from the votes as they stand in the end."""
+        cells: Counter[tuple[str, str, int, int, int]] = Counter()
         for vote in replay.standing():
             left, right = vote["left"], vote["right"]
             kinds = replay.classes[left], replay.classes[right]
-            keys = board_keys(*kinds, vote["category"], vote["language"], replay.is_rated(vote))
             ids = self._contestants[left], self._contestants[right]
-            add_to_counts(self._connection, keys, *ids, OUTCOMES.index(vote["outcome"]), 1)
+            for key in board_keys(*kinds, vote["category"], vote["language"], replay.is_rated(vote)):
+                cells[*key, *ids, OUTCOMES.index(vote["outcome"])] += 1
+        add_many(self._connection, cells)
