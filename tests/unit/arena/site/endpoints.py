@@ -3,7 +3,9 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 XSS = (
@@ -12,6 +14,19 @@ XSS = (
 )
 STORY = " ".join(f"word{i}" for i in range(60))
 ANSWERS = {"ok": STORY, "second": STORY, "xss": XSS, "leaky": "I am Leaky-9000, made by nobody. " + STORY}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a model writes: when it begins, how fast, in pieces of which size, after what thinking; and when it fails."""
+
+    first_s: float = 0.0
+    every_s: float = 0.0
+    characters: int = 25
+    thinking: str = ""
+    fails: Callable[[str], bool] = lambda question: False
+    fails_after: int = 0
+    error: str = ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -80,10 +95,16 @@ class _Handler(BaseHTTPRequestHandler):
         text = "" if kind == "empty" else ANSWERS.get(kind, STORY)
         if kind in self.server.say:
             text = self.server.say[kind](body["messages"][-1]["content"])
-        for start in range(0, len(text), 25):
-            yield say(content=text[start : start + 25])
-            if kind == "slow":
-                time.sleep(0.03)
+        pace = self.server.pace.get(kind, Pace())
+        time.sleep(pace.first_s)
+        for start in range(0, len(pace.thinking), 50):
+            yield say(reasoning_content=pace.thinking[start : start + 50])
+            time.sleep(pace.every_s)
+        for start in range(0, len(text), pace.characters):
+            yield say(content=text[start : start + pace.characters])
+            if start > pace.fails_after and pace.fails(body["messages"][-1]["content"]):
+                yield _event({"error": {"message": pace.error}})
+            time.sleep(0.03 if kind == "slow" else pace.every_s)
         yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         yield _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 60}})
         yield b"data: [DONE]\n\n"
@@ -100,10 +121,10 @@ def _event(value):
 
 @contextmanager
 def endpoint():
-    """The endpoint, running; ``url``, what it was ``asked``, who ``left`` early, and what further models ``say``."""
+    """The endpoint: ``url``, what it was ``asked``, who ``left`` early; what further models ``say``, at what ``pace``."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.asked, server.left, server.release = [], [], threading.Event()
-    server.say = {}
+    server.say, server.pace = {}, {}
     server.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
     thread.start()
