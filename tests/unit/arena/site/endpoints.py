@@ -121,7 +121,7 @@ def _event(value):
 
 @contextmanager
 def endpoint():
-    """The endpoint: ``url``, what it was ``asked``, who ``left`` early; what further models ``say``, at what ``pace``."""
+    """The endpoint: its ``url``, who ``asked``, who ``left`` early; what further models ``say``, at what ``pace``."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.asked, server.left, server.release = [], [], threading.Event()
     server.say, server.pace = {}, {}
