@@ -1,4 +1,4 @@
-"""Counts of boards in memory: a vote moves them by its line in the ledger; reading 40,000 rows for each would not do."""
+"""Counts of boards in memory, moved by the ledger: reading 40,000 rows again after each vote would take too long."""
 
 import threading
 from collections.abc import Sequence
