@@ -95,6 +95,8 @@ def export(where: str, out: Path, preferences: bool) -> None:
     finally:
         database.close()
     typer.echo(f"{out}: {count:,} {'preference pairs' if preferences else 'lines'}.", err=True)
+    if preferences and not count:
+        typer.echo("No rated vote preferred one of two answers whose texts are there.", err=True)
 
 
 def import_(source: Path, where: str, format: str) -> None:

@@ -1,5 +1,6 @@
 """Out of a database and into one: the ledger, seal by seal, and preference pairs for training."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -50,15 +51,36 @@ def write_ledger(database: Database, out: Path) -> int:
 
 
 def write_preferences(database: Database, out: Path) -> int:
-    """One JSON line for each rated vote that preferred an answer and whose texts were not forgotten."""
+    """One JSON line for each two answers of which people preferred one and whose texts were not forgotten."""
     return _write(out, (json.dumps(pair, ensure_ascii=False) for pair in preferences(database)))
 
 
 def preferences(database: Database) -> Iterator[dict[str, Any]]:
-    """Preference pairs: prompt, chosen, rejected. Ties, votes kept apart and those of excluded voters give none.
+    """Preference pairs: prompt, chosen, rejected. Votes kept apart and those of excluded voters give none.
 
-    Nor does a battle of several turns: each side had a conversation of its own.
+    Where several people judged the same two answers, the pair is what more of them preferred, once, and ``votes`` says
+    how many were for it, against it, and for neither; where as many were for either, there is none. Nor does a battle
+    of several turns give one: each side had a conversation of its own.
     """
+    with database.read() as connection:
+        said: dict[bytes, Counter[int]] = {}  # of two answers: votes for the one that sorts first, the other, neither
+        for row in _with_texts(connection):
+            said.setdefault(_two_answers(row), Counter())[_preferred(row)] += 1
+        for row in _with_texts(connection):
+            votes_ = said.pop(_two_answers(row), None)
+            if votes_ is None or votes_[0] == votes_[1]:
+                continue
+            first, second = sorted((row.left, row.right))
+            better, worse = (first, second) if votes_[0] > votes_[1] else (second, first)
+            counted = {"for": max(votes_[0], votes_[1]), "against": min(votes_[0], votes_[1]), "neither": votes_[2]}
+            yield {
+                "prompt": row.prompt, "chosen": better, "rejected": worse, "category": row.category,
+                "language": row.language, "battle": row.id, "votes": counted,
+            }  # fmt: skip
+
+
+def _with_texts(connection: Connection) -> Iterator[Any]:
+    """The rated votes on battles of one turn whose answers are there and differ, in order."""
     left, right = answers.alias(), answers.alias()
     chosen = (
         select(battles.c.id, battles.c.prompt, battles.c.category, battles.c.language, votes.c.outcome,
@@ -70,17 +92,23 @@ def preferences(database: Database) -> Iterator[dict[str, Any]]:
         .outerjoin(undos, undos.c.vote_id == votes.c.id)
         .outerjoin(turns, (turns.c.battle_id == battles.c.id) & (turns.c.turn == 2))
         .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
-        .where(turns.c.turn.is_(None), battles.c.prompt.is_not(None), votes.c.outcome.in_((A_WINS, B_WINS)))
+        .where(turns.c.turn.is_(None), battles.c.prompt.is_not(None), left.c.text != right.c.text)
         .order_by(votes.c.id)
     )  # fmt: skip
-    with database.read() as connection:
-        for row in connection.execute(chosen).yield_per(500):
-            better, worse = (row.left, row.right) if row.outcome == A_WINS else (row.right, row.left)
-            if better != worse:
-                yield {
-                    "prompt": row.prompt, "chosen": better, "rejected": worse, "category": row.category,
-                    "language": row.language, "battle": row.id,
-                }  # fmt: skip
+    yield from connection.execute(chosen).yield_per(500)
+
+
+def _two_answers(row: Any) -> bytes:
+    """What is the same for the same two answers to a question, whichever stood on the left."""
+    both = json.dumps([row.prompt, *sorted((row.left, row.right))])
+    return hashlib.blake2b(both.encode(), digest_size=16).digest()
+
+
+def _preferred(row: Any) -> int:
+    """0: the answer that sorts first, 1: the other, 2: neither."""
+    if row.outcome not in (A_WINS, B_WINS):
+        return 2
+    return int((row.outcome == A_WINS) != (row.left < row.right))
 
 
 def _write(out: Path, lines: Iterable[str]) -> int:
