@@ -39,7 +39,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append({"body": body, "key": self.headers.get("authorization")})
         kind = body["model"]
-        if kind == "fail":
+        if kind == "echo":  # as some providers do, with the key that was wrong
+            self._whole(401, f"Incorrect API key provided: {self.headers.get('authorization')}".encode())
+        elif kind == "fail":
             self._whole(500, b'{"error": {"message": "secret-name-fail exploded"}}')
         elif kind == "html":
             self._whole(200, b"<html>not an event stream</html>")
@@ -80,6 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "flood":
             for _ in range(200):
                 yield say(content="x" * 50_000)
+        if kind == "endless line":
+            yield b"data: " + b"x" * 10_000_000
+        if kind == "thinks for ever":
+            for _ in range(200):
+                yield say(reasoning_content="x" * 50_000)
         if kind == "error":
             yield _event({"error": {"message": "secret-name-error"}})
         if kind == "broken":
