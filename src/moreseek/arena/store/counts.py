@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.tables import battles, contestants, counts, undos, voters, votes
@@ -38,26 +39,18 @@ def add_to_counts(
     connection: Connection, keys: Sequence[tuple[str, str]], a: int, b: int, outcome: int, by: int
 ) -> None:
     """Count a vote (``by`` 1) or take it back (−1). Inside Database.write(), where nobody else writes."""
-    for board, category in keys:
-        cell = {"board": board, "category": category, "a": a, "b": b, "outcome": outcome}
-        here = [counts.c[key] == value for key, value in cell.items()]
-        changed = connection.execute(update(counts).where(*here).values(n=counts.c.n + by))
-        if changed.rowcount == 0:
-            connection.execute(insert(counts), {**cell, "n": by})
+    add_many(connection, {(board, category, a, b, outcome): by for board, category in keys})
 
 
 def add_many(connection: Connection, cells: Mapping[tuple[str, str, int, int, int], int]) -> None:
     """Count many votes at once, by (board, category, a, b, outcome). Inside Database.write()."""
-    there = {cell[:5] for cell in connection.execute(select(*counts.c))}
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name](counts)
+    grown = insert.on_conflict_do_update(
+        index_elements=_KEYS[:-1], set_={"n": counts.c.n + insert.excluded.n}
+    )  # fmt: skip
     rows = [dict(zip(_KEYS, (*cell, n), strict=True)) for cell, n in cells.items()]
-    new = [row for row, cell in zip(rows, cells, strict=True) if cell not in there]
-    old = [{f"of_{key}": value for key, value in row.items()} for row, cell in zip(rows, cells, strict=True)
-           if cell in there]  # fmt: skip
-    if new:
-        connection.execute(insert(counts), new)
-    if old:
-        here = [counts.c[key] == bindparam(f"of_{key}") for key in _KEYS[:-1]]
-        connection.execute(update(counts).where(*here).values(n=counts.c.n + bindparam("of_n")), old)
+    if rows:
+        connection.execute(grown, rows)
 
 
 def table(connection: Connection, ids: Sequence[int], board: str = "overall", category: str = ALL) -> np.ndarray:

@@ -36,6 +36,7 @@ from moreseek.arena.votes import OUTCOMES
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 VOTERS = int(os.environ.get("MORESEEK_LOAD_VOTERS", "200"))
 SECONDS = float(os.environ.get("MORESEEK_LOAD_SECONDS", "300"))
+READING_S = 20.0  # how long a voter reads, on average
 MANY = int(os.environ.get("MORESEEK_LOAD_VOTES", "5000000"))
 SECRET = "a secret of the tests"
 
@@ -88,7 +89,7 @@ class Tally:
 
 
 async def _voter(number, url, until, tally):
-    """Comes at some time, asks, reads, votes (some press twice), asks again."""
+    """Comes at some time, asks, reads for a while, votes (some press twice), asks again."""
     rng = random.Random(number)
     await asyncio.sleep(rng.uniform(0, min(20.0, SECONDS / 3)))
     headers = {"x-forwarded-for": f"10.0.{number // 250}.{number % 250 + 1}"}
@@ -105,7 +106,7 @@ async def _voter(number, url, until, tally):
                 tally.refused.append(f"{answer.status_code} {seen[-200:]}")
                 continue
             battle = json.loads(seen.split("\n\n")[0][6:])["battle"]
-            await asyncio.sleep(rng.expovariate(1 / 6))
+            await asyncio.sleep(rng.expovariate(1 / READING_S))
             outcome = rng.choice(OUTCOMES)
             await asyncio.gather(*(
                 _vote(http, battle, outcome, token, tally) for _ in range(2 if rng.random() < 0.2 else 1)
