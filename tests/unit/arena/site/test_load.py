@@ -220,7 +220,7 @@ def test_twenty_kills_at_random_moments_lose_and_double_no_vote(config, where):
 
 _SERIES = {
     "sqlite": "WITH RECURSIVE g(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g WHERE i < {n}) ",
-    "postgresql": "WITH g(i) AS (SELECT generate_series(1, {n})) ",
+    "postgresql": "WITH g(i) AS (SELECT generate_series(1, CAST({n} AS bigint))) ",
 }
 # A pair of 100 contestants, an outcome, one of 3 categories and 3 languages, of 50,000 voters: by arithmetic.
 _LEFT, _RIGHT = "1 + (i * 7919) % 100", "1 + ((i * 7919) % 100 + 1 + (i * 104729) % 99) % 100"
