@@ -1,10 +1,11 @@
-"""Seconds from votes to ratings with intervals, over the least work that numpy allows and over two peers.
+"""Seconds from votes to ratings with intervals, over the least work that numpy allows and over three peers.
 
     python benchmarks/arena.py [--votes 1000000 5000000] [--rounds 3] [--steps 5]
 
-100 contestants, one thread. The limit is one np.bincount, Newton's method and the sandwich written out. arena-rank and
-evalica are measured where their environment is there (`scripts/peers.sh`). All must agree on the ratings. Then a board
-after every vote from counts, and a file of names to a board over reading that file.
+100 contestants, one thread. The limit is one np.bincount, Newton's method and the sandwich written out. arena-rank,
+evalica and FastChat's fit (pivot tables, then scikit-learn) are measured where their environment is there
+(`scripts/peers.sh`). All must agree on the ratings. Then a board after every vote from counts, and a file of names to a
+board over reading that file.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import numpy as np
 from harness.compare import BENCHMARKS, ROOT, Side, compare, machine, show, verdict
 
 PEERS = ROOT / ".peers" / "arena" / "bin" / "python"
-CLOSEST = {"limit": 1e-6, "arena-rank": 1e-3, "evalica": 1e-3}  # points
-GOALS = {"limit": 0.5, "arena-rank": 90.0, "evalica": 10.0}
+CLOSEST = {"limit": 1e-6, "arena-rank": 1e-3, "evalica": 1e-3, "fastchat": 0.1}  # points
+GOALS = {"limit": 0.5, "arena-rank": 90.0, "evalica": 10.0, "fastchat": 10.0}
 MOST_MB, MOST_MS = 50.0, 10.0
 
 
@@ -33,7 +34,7 @@ def rate(votes: int, rounds: int, steps: int) -> list[str]:
     lines = []
     others = [side("limit", votes, steps)]
     if PEERS.is_file():
-        others += [peer("arena-rank", votes, 2), peer("evalica", votes, 1)]
+        others += [peer("arena-rank", votes, 2), peer("evalica", votes, 1), peer("fastchat", votes, 1)]
     else:
         show(f"no peers: {PEERS} is not there (scripts/peers.sh builds it)")
     for other in others:

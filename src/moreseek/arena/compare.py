@@ -30,6 +30,8 @@ def compare(
     votes.among([a, b])  # says which name is not there
     if direct:
         votes = votes.among([a, b])
+        if len(votes) == 0:
+            raise InputError(f"{b} and {a} never met; without --direct their battles with others compare them.")
     ratings = bradley_terry(votes, cluster=cluster, level=level, min_votes=1)
     difference = ratings.difference(b, a)
     value, se = difference["value"] / POINTS, difference["se"] / POINTS

@@ -21,7 +21,7 @@ PANEL = "judges"
 """Under this name stand the battles that were fought for judges; no session leads to it."""
 _KINDS = (
     "entered", "changed", "withdrawn", "vote", "undo", "voter_excluded", "voter_restored", "action", "forgotten",
-    "judge", "judgement",
+    "judge", "judgement", "imported",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ class Replay:
         self.excluded: dict[str, dict[str, Any]] = {}  # by pseudonym: the test, its p, when
         self.judges: dict[str, dict[str, Any]] = {}  # their settings
         self.settings: dict[str, dict[str, Any]] = {}  # of every contestant, as it entered
+        self.imports: list[dict[str, Any]] = []  # files of another arena's votes
         self._votes: dict[str, dict[str, Any]] = {}  # by battle, in order
         self._judgements: dict[str, dict[str, dict[str, Any]]] = {}  # by judge, then by battle
         self._undone: set[str] = set()
@@ -78,6 +79,8 @@ class Replay:
             self._judgements[entry["name"]] = {}
         elif kind == "judgement":
             self._take_judgement(entry)
+        elif kind == "imported":
+            self.imports.append({key: entry[key] for key in ("at", "file", "sha256", "votes")})
         elif kind not in _KINDS:
             raise ValueError(f"a line of kind {kind!r} is none of {', '.join(_KINDS)}")
 

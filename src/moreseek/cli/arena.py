@@ -220,13 +220,14 @@ def export(
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="an exported ledger", metavar="FILE.jsonl")],
+    source: Annotated[Path, typer.Argument(help="an exported ledger, or a file of votes", metavar="FILE")],
     database: Database,
+    format: Format = "auto",
 ) -> None:
-    """Fill a new database from an exported ledger, after every seal was checked."""
+    """Fill a new database from an exported ledger, or add another arena's votes. All of the file, or nothing."""
     from moreseek.cli.arena_site import import_ as import_from
 
-    import_from(source, database)
+    import_from(source, database, format)
 
 
 @app.command()

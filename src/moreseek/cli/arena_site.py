@@ -1,6 +1,7 @@
 """What `moreseek arena serve`, `export`, `import` and `forget` do, and boards of a database or an export."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
@@ -94,16 +95,42 @@ def export(where: str, out: Path, preferences: bool) -> None:
     finally:
         database.close()
     typer.echo(f"{out}: {count:,} {'preference pairs' if preferences else 'lines'}.", err=True)
+    if preferences and not count:
+        typer.echo("No rated vote preferred one of two answers whose texts are there.", err=True)
 
 
-def import_(source: Path, where: str) -> None:
-    """Fill a new database from an exported ledger."""
+def import_(source: Path, where: str, format: str) -> None:
+    """Fill a new database from an exported ledger, or add another arena's votes."""
     from moreseek.arena.store.database import open_database
-    from moreseek.arena.store.export import read_ledger
+    from moreseek.arena.store.export import is_ledger, read_ledger
 
+    if not is_ledger(source):
+        _import_votes(source, where, format)
+        return
+    if format != "auto":
+        raise InputError(f"--format is for files of votes, and {source} is an exported ledger.")
     database = open_database(where, create=True)
     try:
         count = read_ledger(database, source)
     finally:
         database.close()
     typer.echo(f"{where}: {count:,} lines.", err=True)
+
+
+def _import_votes(source: Path, where: str, format: str) -> None:
+    from moreseek.arena.live.foreign import import_votes, read_foreign
+    from moreseek.arena.store.database import open_database
+
+    found = read_foreign(source, format)  # before there is a database: a wrong line leaves nothing behind
+    database = open_database(where, create=True, with_secret=True)
+    try:
+        done = import_votes(database, source, format, found, time.time())
+    finally:
+        database.close()
+    if done.before is not None:
+        when = datetime.fromtimestamp(done.before, UTC)
+        typer.echo(f"{source}: imported on {when:%Y-%m-%d %H:%M} UTC already; nothing was changed.", err=True)
+        return
+    said = f"{where}: {done.votes:,} votes on {done.contestants:,} contestants, {done.with_texts:,} with their answers"
+    named = f"; {done.named:,} on battles whose names were shown are set apart" if done.named else ""
+    typer.echo(f"{said}{named}.", err=True)

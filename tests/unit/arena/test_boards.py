@@ -127,6 +127,8 @@ def test_contestants_that_never_met_are_compared_over_others():
     found = compare(as_votes(battles), "a", "b")
     assert found["direct"]["battles"] == 0
     assert found["anytime"]["verdict"] == "worse"
+    with pytest.raises(InputError, match="never met; without --direct"):
+        compare(as_votes(battles), "a", "b", direct=True)
     with pytest.raises(InputError, match="compared with itself"):
         compare(as_votes(battles), "a", "a")
     with pytest.raises(InputError, match="no contestant 'c'"):

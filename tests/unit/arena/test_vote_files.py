@@ -125,7 +125,7 @@ def test_fastchats_raw_log_counts_votes_alone(tmp_path):
     states = [{"model_name": "x"}, {"model_name": "y"}]
     events = [
         {"tstamp": 1.0, "type": "chat", "model": "x"},
-        {"tstamp": 2.0, "type": "leftvote", "models": ["x", "y"], "states": states, "ip": "1.2.3.4"},
+        {"tstamp": 2.0, "type": "leftvote", "models": ["", ""], "states": states, "ip": "1.2.3.4"},
         {"tstamp": 3.0, "type": "bothbad_vote", "models": ["", ""], "states": states, "ip": "1.2.3.5"},
     ]
     votes = read_votes(written(tmp_path, "\n".join(map(json.dumps, events)), "log.jsonl"))
@@ -323,3 +323,24 @@ def test_a_board_from_a_file_is_a_board_from_columns(real_votes):
     assert dict(zip(found.names, found.rating.round(9), strict=True)) == dict(
         zip(wanted.names, wanted.rating.round(9), strict=True)
     )
+
+
+def test_votes_on_battles_whose_names_were_shown_are_left_out_and_counted(tmp_path):
+    rows = [{"model_a": "x", "model_b": "y", "winner": "tie", "anony": blind} for blind in (True, False, True)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    votes = read_votes(written(tmp_path, lines, "battles.jsonl"))
+    assert len(votes) == 2
+    assert "1 votes on battles whose names were shown" in bradley_terry(votes).warnings[0]
+    table = "model_a,model_b,winner,anony\nx,y,tie,True\nx,y,tie,False\n"
+    assert len(read_votes(written(tmp_path, table))) == 1
+    with pytest.raises(InputError, match="every vote is on a battle whose names were shown"):
+        read_votes(written(tmp_path, table.replace("True", "False")))
+
+
+def test_fastchats_masks_are_no_names_and_its_states_are_conversations(tmp_path):
+    state = lambda name: {"model_name": name, "messages": [["USER", "hi"], ["ASSISTANT", f"**{name}**"]]}  # noqa: E731
+    event = {"type": "leftvote", "models": ["Model A", "Model B"], "states": [state("x"), state("y")], "ip": "1.2.3.4"}
+    votes = read_votes(written(tmp_path, json.dumps(event) + "\n", "log.jsonl"), style=True)
+    assert votes.names == ("x", "y")
+    assert votes.features["bold"].tolist() == [[1, 1]]
+    assert len(votes.labels["prompt"].names) == 1

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from moreseek.arena.cells import count_cells
+from moreseek.arena.live.kept_counts import KeptCounts
 from moreseek.arena.ratings import Ratings, from_cells
 from moreseek.arena.replay import STYLE, Replay
 from moreseek.arena.standings import (
@@ -20,7 +21,7 @@ from moreseek.arena.standings import (
     on_board,
     style_board_of,
 )
-from moreseek.arena.store import counts, history, ledger, registry, tallies
+from moreseek.arena.store import history, ledger, registry, tallies
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tallies import Tally
 from moreseek.arena.store.vote_list import Which, styled
@@ -39,6 +40,7 @@ class LiveBoards:
         self._lock, self._style_lock = threading.Lock(), threading.Lock()
         self._replay, self._replayed = Replay(), 0
         self._seen = -1
+        self._counts = KeptCounts()
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
         self._styled: dict[tuple[str, str, tuple[str, ...]], tuple[float, dict[str, Any]]] = {}
         self._closed = -1
@@ -89,8 +91,8 @@ class LiveBoards:
     def table(self, board: str = "overall", category: str = "") -> tuple[list[str], np.ndarray]:
         """All contestants, and the counts (M, M, 4) of a board."""
         with self._database.read() as connection:
-            known, table = _counted(connection, board, category)
-        return [row.name for row in known], table
+            known, table = self._counted(connection, board, category)
+            return [row.name for row in known], table
 
     def trend(self, board: str, category: str, now: float) -> Sequence[history.Point]:
         """The board at the end of each day, and as it is now."""
@@ -137,7 +139,7 @@ class LiveBoards:
         return from_cells(count_cells(votes), min_votes=self._min_votes)
 
     def _from_counts(self, connection: Connection, board: str, category: str) -> tuple[Ratings, dict[str, int]]:
-        known, table = _counted(connection, board, category)
+        known, table = self._counted(connection, board, category)
         cells = cells_that_met([row.name for row in known], table)
         return from_cells(cells, min_votes=self._min_votes), {row.name: row.id for row in known}
 
@@ -147,23 +149,24 @@ class LiveBoards:
             return self._read_on(connection)
 
     def _compute(self, connection: Connection, board: str, category: str) -> dict[str, Any]:
-        known, table = _counted(connection, board, category)
+        known, table = self._counted(connection, board, category)
         if table.sum() > self._most:
             families = {row.name: row.family for row in known}
             return board_from_counts(families, table, board, category, self._min_votes, self._most)
         return board_of(self._read_on(connection), board, category, self._min_votes, self._most)
+
+    def _counted(
+        self, connection: Connection, board: str, category: str
+    ) -> tuple[list[registry.Registered], np.ndarray]:
+        """All contestants, and the counts (M, M, 4) of a board in their order."""
+        known = registry.registered(connection)
+        return known, self._counts.table(connection, known, board, category)
 
     def _read_on(self, connection: Connection) -> Replay:
         for seq, entry, _ in ledger.lines(connection, self._replayed):
             self._replay.take(entry)
             self._replayed = seq
         return self._replay
-
-
-def _counted(connection: Connection, board: str, category: str) -> tuple[list[registry.Registered], np.ndarray]:
-    """All contestants, and the counts (M, M, 4) of a board in their order."""
-    known = registry.registered(connection)
-    return known, counts.table(connection, [row.id for row in known], board, category)
 
 
 def _check(board: str) -> None:

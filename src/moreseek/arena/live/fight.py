@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import SystemRandom
 from typing import Any
 
@@ -95,7 +95,7 @@ async def fight(
             await run_in_threadpool(_failed, database, house.pause_s, battle, *failed)
             yield {"error": _SORRY}
         else:
-            await run_in_threadpool(_write_down, database, battle, replies)
+            await run_in_threadpool(_write_down, database, battle, replies, known is not None)
             yield {"end": [to_html(reply.text) for reply in replies]}
     finally:
         for task in tasks:
@@ -126,11 +126,11 @@ def _abandon(database: Database, battle: Fight) -> None:
         battles.give_up(connection, battle.id, battles.ABANDONED, time.time(), turn=battle.turn)
 
 
-def _write_down(database: Database, battle: Fight, replies: tuple[Reply, Reply]) -> None:
+def _write_down(database: Database, battle: Fight, replies: tuple[Reply, Reply], replayed: bool) -> None:
     with database.read() as connection:
         names = names_of(registry.registered(connection))
     left, right = (
-        as_written(side, reply, names, _asked(battle, said))
+        replace(as_written(side, reply, names, _asked(battle, said)), replayed=replayed)
         for side, said, reply in zip(battle.sides, battle.said, replies, strict=True)
     )  # fmt: skip
     with database.write() as connection:

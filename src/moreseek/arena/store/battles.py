@@ -40,6 +40,7 @@ class Answer:
     cost_usd: float | None
     cut_short: bool
     leak: str | None
+    replayed: bool = False  # an answer from another battle, shown again
 
 
 def begin(connection: Connection, battle: NewBattle, now: float) -> str:

@@ -1,10 +1,12 @@
 """Counts (board, category, a, b, outcome): changed in a vote's own transaction, so that boards need no scan."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.tables import battles, contestants, counts, undos, voters, votes
@@ -16,6 +18,9 @@ APART = "apart"
 """Where votes that are not rated are counted: matchmaking and quotas take them for spent."""
 
 
+_KEYS: tuple[str, ...] = ("board", "category", "a", "b", "outcome", "n")
+
+
 def board_keys(
     left_kind: str, right_kind: str, category: str, language: str, rated: bool = True
 ) -> list[tuple[str, str]]:
@@ -23,7 +28,7 @@ def board_keys(
     if not rated:
         return [(APART, ALL)]
     boards = ["overall"]
-    if left_kind == right_kind:
+    if left_kind == right_kind and left_kind in BOARDS:  # imported contestants have no class of their own
         boards.append(left_kind)
     if language in BOARDS:
         boards.append(language)
@@ -34,12 +39,18 @@ def add_to_counts(
     connection: Connection, keys: Sequence[tuple[str, str]], a: int, b: int, outcome: int, by: int
 ) -> None:
     """Count a vote (``by`` 1) or take it back (−1). Inside Database.write(), where nobody else writes."""
-    for board, category in keys:
-        cell = {"board": board, "category": category, "a": a, "b": b, "outcome": outcome}
-        here = [counts.c[key] == value for key, value in cell.items()]
-        changed = connection.execute(update(counts).where(*here).values(n=counts.c.n + by))
-        if changed.rowcount == 0:
-            connection.execute(insert(counts), {**cell, "n": by})
+    add_many(connection, {(board, category, a, b, outcome): by for board, category in keys})
+
+
+def add_many(connection: Connection, cells: Mapping[tuple[str, str, int, int, int], int]) -> None:
+    """Count many votes at once, by (board, category, a, b, outcome). Inside Database.write()."""
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name](counts)
+    grown = insert.on_conflict_do_update(
+        index_elements=_KEYS[:-1], set_={"n": counts.c.n + insert.excluded.n}
+    )  # fmt: skip
+    rows = [dict(zip(_KEYS, (*cell, n), strict=True)) for cell, n in cells.items()]
+    if rows:
+        connection.execute(grown, rows)
 
 
 def table(connection: Connection, ids: Sequence[int], board: str = "overall", category: str = ALL) -> np.ndarray:
@@ -77,13 +88,12 @@ def recount(connection: Connection) -> dict[tuple[str, str, int, int, int], int]
         .outerjoin(undos, undos.c.vote_id == votes.c.id)
         .where(undos.c.vote_id.is_(None))
     )
-    found: dict[tuple[str, str, int, int, int], int] = {}
+    found: Counter[tuple[str, str, int, int, int]] = Counter()
     for vote in cast:
         rated = vote.set_apart is None and vote.excluded_at is None
         left, right = kinds[vote.left_id], kinds[vote.right_id]
         for board, category in board_keys(left, right, vote.category, vote.language, rated):
-            key = (board, category, vote.left_id, vote.right_id, vote.outcome)
-            found[key] = found.get(key, 0) + 1
+            found[board, category, vote.left_id, vote.right_id, vote.outcome] += 1
     return found
 
 

@@ -1,6 +1,8 @@
 """Out of a database and into one: the ledger, seal by seal, and preference pairs for training."""
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +14,7 @@ from moreseek.arena.replay import PANEL, Replay, checked_lines, read_export, sea
 from moreseek.arena.store import actions
 from moreseek.arena.store import ledger as chain
 from moreseek.arena.store.battles import ANSWERED
-from moreseek.arena.store.counts import add_to_counts, board_keys
+from moreseek.arena.store.counts import add_many, board_keys
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tables import (
     answers,
@@ -49,15 +51,36 @@ def write_ledger(database: Database, out: Path) -> int:
 
 
 def write_preferences(database: Database, out: Path) -> int:
-    """One JSON line for each rated vote that preferred an answer and whose texts were not forgotten."""
+    """One JSON line for each two answers of which people preferred one and whose texts were not forgotten."""
     return _write(out, (json.dumps(pair, ensure_ascii=False) for pair in preferences(database)))
 
 
 def preferences(database: Database) -> Iterator[dict[str, Any]]:
-    """Preference pairs: prompt, chosen, rejected. Ties, votes kept apart and those of excluded voters give none.
+    """Preference pairs: prompt, chosen, rejected. Votes kept apart and those of excluded voters give none.
 
-    Nor does a battle of several turns: each side had a conversation of its own.
+    Where several people judged the same two answers, the pair is what more of them preferred, once, and ``votes`` says
+    how many were for it, against it, and for neither; where as many were for either, there is none. Nor does a battle
+    of several turns give one: each side had a conversation of its own.
     """
+    with database.read() as connection:
+        said: dict[bytes, Counter[int]] = {}  # of two answers: votes for the one that sorts first, the other, neither
+        for row in _with_texts(connection):
+            said.setdefault(_two_answers(row), Counter())[_preferred(row)] += 1
+        for row in _with_texts(connection):
+            votes_ = said.pop(_two_answers(row), None)
+            if votes_ is None or votes_[0] == votes_[1]:
+                continue
+            first, second = sorted((row.left, row.right))
+            better, worse = (first, second) if votes_[0] > votes_[1] else (second, first)
+            counted = {"for": max(votes_[0], votes_[1]), "against": min(votes_[0], votes_[1]), "neither": votes_[2]}
+            yield {
+                "prompt": row.prompt, "chosen": better, "rejected": worse, "category": row.category,
+                "language": row.language, "battle": row.id, "votes": counted,
+            }  # fmt: skip
+
+
+def _with_texts(connection: Connection) -> Iterator[Any]:
+    """The rated votes on battles of one turn whose answers are there and differ, in order."""
     left, right = answers.alias(), answers.alias()
     chosen = (
         select(battles.c.id, battles.c.prompt, battles.c.category, battles.c.language, votes.c.outcome,
@@ -69,17 +92,23 @@ def preferences(database: Database) -> Iterator[dict[str, Any]]:
         .outerjoin(undos, undos.c.vote_id == votes.c.id)
         .outerjoin(turns, (turns.c.battle_id == battles.c.id) & (turns.c.turn == 2))
         .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
-        .where(turns.c.turn.is_(None), battles.c.prompt.is_not(None), votes.c.outcome.in_((A_WINS, B_WINS)))
+        .where(turns.c.turn.is_(None), battles.c.prompt.is_not(None), left.c.text != right.c.text)
         .order_by(votes.c.id)
     )  # fmt: skip
-    with database.read() as connection:
-        for row in connection.execute(chosen).yield_per(500):
-            better, worse = (row.left, row.right) if row.outcome == A_WINS else (row.right, row.left)
-            if better != worse:
-                yield {
-                    "prompt": row.prompt, "chosen": better, "rejected": worse, "category": row.category,
-                    "language": row.language, "battle": row.id,
-                }  # fmt: skip
+    yield from connection.execute(chosen).yield_per(500)
+
+
+def _two_answers(row: Any) -> bytes:
+    """What is the same for the same two answers to a question, whichever stood on the left."""
+    both = json.dumps([row.prompt, *sorted((row.left, row.right))])
+    return hashlib.blake2b(both.encode(), digest_size=16).digest()
+
+
+def _preferred(row: Any) -> int:
+    """0: the answer that sorts first, 1: the other, 2: neither."""
+    if row.outcome not in (A_WINS, B_WINS):
+        return 2
+    return int((row.outcome == A_WINS) != (row.left < row.right))
 
 
 def _write(out: Path, lines: Iterable[str]) -> int:
@@ -96,6 +125,19 @@ def _write(out: Path, lines: Iterable[str]) -> int:
         with suppress(FileNotFoundError):
             half.unlink()
     return count
+
+
+def is_ledger(source: Path) -> bool:
+    """Whether a file is an exported ledger, also a damaged one, and not a file of votes."""
+    if not source.is_file():
+        return False
+    with source.open("rb") as file:
+        first = file.readline(1 << 20)
+    try:
+        line = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(line, dict) and {"seq", "entry", "hash"} <= line.keys()
 
 
 def read_ledger(database: Database, source: Path) -> int:
@@ -140,6 +182,9 @@ class _Load:
             "quota": entry["quota"], "entered_at": entry["at"],
             "settings": json.dumps(entry["settings"], sort_keys=True),
         })  # fmt: skip
+
+    def _imported(self, entry: dict[str, Any]) -> None:
+        """A file of another arena's votes: its line in the ledger is all there is of it."""
 
     def _changed(self, entry: dict[str, Any]) -> None:
         after = entry["after"]
@@ -212,9 +257,11 @@ class _Load:
 
     def count(self, replay: Replay) -> None:
         """The counts, from the votes as they stand in the end."""
+        cells: Counter[tuple[str, str, int, int, int]] = Counter()
         for vote in replay.standing():
             left, right = vote["left"], vote["right"]
             kinds = replay.classes[left], replay.classes[right]
-            keys = board_keys(*kinds, vote["category"], vote["language"], replay.is_rated(vote))
             ids = self._contestants[left], self._contestants[right]
-            add_to_counts(self._connection, keys, *ids, OUTCOMES.index(vote["outcome"]), 1)
+            for key in board_keys(*kinds, vote["category"], vote["language"], replay.is_rated(vote)):
+                cells[*key, *ids, OUTCOMES.index(vote["outcome"])] += 1
+        add_many(self._connection, cells)

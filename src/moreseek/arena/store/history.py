@@ -32,7 +32,7 @@ def day_of(seconds: float) -> int:
 def days(connection: Connection) -> tuple[int | None, int | None]:
     """The last day that was noted, and the day of the last vote."""
     noted = connection.execute(select(func.max(history.c.day))).scalar()
-    last = connection.execute(select(votes.c.at).order_by(votes.c.id.desc()).limit(1)).scalar()
+    last = connection.execute(select(func.max(votes.c.at))).scalar()  # imported ones stand in their file's order
     return noted, None if last is None else day_of(last)
 
 

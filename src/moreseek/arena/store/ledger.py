@@ -13,11 +13,16 @@ from moreseek.arena.replay import START, Replay, seal, written
 from moreseek.arena.store.tables import ledger
 
 
-def append(connection: Connection, entry: dict[str, Any]) -> None:
-    """Add a line, in the transaction of what it tells about; that transaction must be Database.write()'s."""
+def append(connection: Connection, *entries: dict[str, Any]) -> None:
+    """Add lines, in the transaction of what they tell about; that transaction must be Database.write()'s."""
     seq, previous = head(connection)
-    body = written(entry)
-    connection.execute(insert(ledger), {"seq": seq + 1, "body": body, "hash": seal(previous, body)})
+    rows = []
+    for entry in entries:
+        body = written(entry)
+        seq, previous = seq + 1, seal(previous, body)
+        rows.append({"seq": seq, "body": body, "hash": previous})
+    if rows:
+        connection.execute(insert(ledger), rows)
 
 
 def head(connection: Connection) -> tuple[int, str]:

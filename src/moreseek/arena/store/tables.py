@@ -122,6 +122,7 @@ answers = Table(
     Column("cost_usd", Float),
     Column("cut_short", Boolean, nullable=False),  # it reached its token limit
     Column("leak", Text),  # the words in which the answer names itself
+    Column("replayed", Boolean, nullable=False, default=False),  # made for another battle, and shown here again
 )  # fmt: skip
 
 ends = Table(

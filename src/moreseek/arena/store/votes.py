@@ -86,7 +86,8 @@ def cast(connection: Connection, voter: Voter | None, battle_id: str, given: Giv
     keys = board_keys(left.kind, right.kind, battle.category, battle.language, kept_apart is None)
     add_to_counts(connection, keys, left.id, right.id, code, 1)
     for answer in said:  # not before the vote: who watches the means would know who answered
-        tallies.add(connection, (left.id, right.id)[answer.side], answer)
+        if not answer.replayed:
+            tallies.add(connection, (left.id, right.id)[answer.side], answer)
     ledger.append(connection, {
         "kind": "vote", "at": now, "battle": battle_id, "voter": voter.pseudonym, "prompt": battle.prompt_key[:32],
         "left": left.name, "right": right.name, "outcome": given.outcome, "category": battle.category,

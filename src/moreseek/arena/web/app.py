@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -47,7 +48,13 @@ def build_app(arena: Arena) -> Starlette:
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(SafeHeaders)],
-        exception_handlers={RefusedError: _refused, OperationalError: _busy, HTTPException: _http, Exception: _defect},
+        exception_handlers={
+            RefusedError: _refused,
+            OperationalError: _busy,
+            NoConnectionError: _busy,
+            HTTPException: _http,
+            Exception: _defect,
+        },
         lifespan=lifespan,
     )
     app.state.arena = arena

@@ -19,6 +19,7 @@ HOUSE: dict[str, dict[str, str]] = {
         "find": "Find", "since": "since", "counted_votes": "Votes", "flagged": "flagged",
         "banned": "banned", "excluded_by": "taken out by", "log": "What the house did", "when": "When",
         "action": "Action", "on": "On", "value": "Value", "taken_back": "taken back", "final": "final", "done": "Done.",
+        "imported": "imported",
         "enter": "entered", "pause": "paused", "quota_set": "quota", "retire": "retired", "flag": "flagged",
         "ban": "banned", "restore": "taken in again", "undo_of": "took back no.", "house_log": "What the house did",
         "excluded_note": "All their votes are out of every board; the ledger keeps them. Each test compares what a "
@@ -45,6 +46,7 @@ HOUSE: dict[str, dict[str, str]] = {
         "find": "查找", "since": "起始", "counted_votes": "票数", "flagged": "已标记",
         "banned": "已封禁", "excluded_by": "排除原因：", "log": "管理操作记录", "when": "时间",
         "action": "操作", "on": "对象", "value": "值", "taken_back": "已撤销", "final": "不可撤销", "done": "已完成。",
+        "imported": "外部导入",
         "enter": "添加", "pause": "暂停", "quota_set": "配额", "retire": "撤出", "flag": "标记",
         "ban": "封禁", "restore": "重新接纳", "undo_of": "撤销第", "house_log": "管理操作记录",
         "excluded_note": "其全部投票不计入任何榜单，但保留在账本中。每项检验都将投票者的选择"

@@ -3,7 +3,9 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 XSS = (
@@ -12,6 +14,19 @@ XSS = (
 )
 STORY = " ".join(f"word{i}" for i in range(60))
 ANSWERS = {"ok": STORY, "second": STORY, "xss": XSS, "leaky": "I am Leaky-9000, made by nobody. " + STORY}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a model writes: when it begins, how fast, in pieces of which size, after what thinking; and when it fails."""
+
+    first_s: float = 0.0
+    every_s: float = 0.0
+    characters: int = 25
+    thinking: str = ""
+    fails: Callable[[str], bool] = lambda question: False
+    fails_after: int = 0
+    error: str = ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -24,7 +39,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append({"body": body, "key": self.headers.get("authorization")})
         kind = body["model"]
-        if kind == "fail":
+        if kind == "echo":  # as some providers do, with the key that was wrong
+            self._whole(401, f"Incorrect API key provided: {self.headers.get('authorization')}".encode())
+        elif kind == "fail":
             self._whole(500, b'{"error": {"message": "secret-name-fail exploded"}}')
         elif kind == "html":
             self._whole(200, b"<html>not an event stream</html>")
@@ -65,6 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "flood":
             for _ in range(200):
                 yield say(content="x" * 50_000)
+        if kind == "endless line":
+            yield b"data: " + b"x" * 10_000_000
+        if kind == "thinks for ever":
+            for _ in range(200):
+                yield say(reasoning_content="x" * 50_000)
         if kind == "error":
             yield _event({"error": {"message": "secret-name-error"}})
         if kind == "broken":
@@ -80,11 +102,18 @@ class _Handler(BaseHTTPRequestHandler):
         text = "" if kind == "empty" else ANSWERS.get(kind, STORY)
         if kind in self.server.say:
             text = self.server.say[kind](body["messages"][-1]["content"])
-        parts = [text[start : start + 25] for start in range(0, len(text), 25)] if isinstance(text, str) else text
-        for part in parts:
+        pace = self.server.pace.get(kind, Pace())
+        time.sleep(pace.first_s)
+        for start in range(0, len(pace.thinking), 50):
+            yield say(reasoning_content=pace.thinking[start : start + 50])
+            time.sleep(pace.every_s)
+        size = pace.characters
+        parts = [text[start : start + size] for start in range(0, len(text), size)] if isinstance(text, str) else text
+        for number, part in enumerate(parts):
             yield say(reasoning_content=part["think"]) if isinstance(part, dict) else say(content=part)
-            if kind == "slow":
-                time.sleep(0.03)
+            if number * size > pace.fails_after and pace.fails(body["messages"][-1]["content"]):
+                yield _event({"error": {"message": pace.error}})
+            time.sleep(0.03 if kind == "slow" else pace.every_s)
         yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         yield _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 60}})
         yield b"data: [DONE]\n\n"
@@ -101,13 +130,13 @@ def _event(value):
 
 @contextmanager
 def endpoint():
-    """The endpoint, running; ``url``, what it was ``asked``, who ``left`` early, and what further models ``say``.
+    """The endpoint: its ``url``, who ``asked``, who ``left`` early; what further models ``say``, at what ``pace``.
 
-    That is a text, or parts of one, {"think": text} among them, which may come slowly.
+    What they say is a text, or parts of one, {"think": text} among them, which may come slowly.
     """
     server = _Server(("127.0.0.1", 0), _Handler)
     server.asked, server.left, server.release = [], [], threading.Event()
-    server.say = {}
+    server.say, server.pace = {}, {}
     server.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
     thread.start()

@@ -7,7 +7,8 @@ from tests.unit.arena.site.running import running, settings
 
 from moreseek.arena.live.contestants import is_internal
 from moreseek.arena.live.settings import ArenaSettings, load_arena
-from moreseek.arena.store.tables import contestants, ends, pauses
+from moreseek.arena.store.export import write_ledger, write_preferences
+from moreseek.arena.store.tables import answers, contestants, ends, pauses
 from moreseek.errors import InputError
 
 
@@ -39,6 +40,18 @@ def test_a_contestant_that_fails_rests_and_the_battle_does_not_count(arena, kind
     assert "secret-name" not in battle.raw + browser.http.get("/audit.json").text
 
 
+@pytest.mark.parametrize(("kind", "said"), [("flood", "more than 60000 characters"), ("endless line", "a megabyte"),
+                                            ("thinks for ever", "more than 60000 characters")])  # fmt: skip
+def test_ten_megabytes_of_anything_void_the_battle_and_are_not_kept(arena, tmp_path, kind, said):
+    site = arena(("ok", kind), silence_s=10, answer_timeout_s=20)
+    battle = site.browser().battle()
+    assert "does not count" in battle.error
+    assert len(battle.raw) < 10_000
+    assert said in rows(site, pauses)[0].reason
+    assert rows(site, answers) == []
+    assert sum(path.stat().st_size for path in tmp_path.glob("arena.sqlite*")) < 3_000_000
+
+
 def test_an_answer_that_never_ends_is_cut_off(arena):
     site = arena(("ok", "slow"), answer_timeout_s=0.1)
     battle = site.browser().battle()
@@ -64,6 +77,28 @@ def test_a_key_goes_to_its_contestant_and_nowhere_else(endpoint, tmp_path, monke
         received = [browser.battle_and_vote().text, browser.http.get("/audit.json").text]
     assert [one["key"] for one in endpoint.asked] == ["Bearer sk-very-secret"] * 2
     assert endpoint.asked[0]["body"]["temperature"] == 0.5
+    assert "sk-very" not in "".join(received)
+    assert b"sk-very" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_key_that_an_endpoint_sends_back_reaches_no_page_log_or_export(
+    endpoint, tmp_path, monkeypatch, caplog, capfd
+):
+    monkeypatch.setenv("A_KEY", "sk-very-secret")
+    monkeypatch.setenv("MORESEEK_ARENA_ADMIN_KEY", "the key of the house")
+    caplog.set_level("DEBUG")
+    found = settings(endpoint.url, tmp_path / "a.sqlite", ("ok", "echo"))
+    keyed = [one.model_copy(update={"api_key_env": "A_KEY"}) for one in found.contestant]
+    with running(found.model_copy(update={"contestant": tuple(keyed)})) as site:
+        browser = site.browser()
+        received = [browser.battle().raw, *(browser.http.get(path).text for path in (
+            "/", "/leaderboard", "/leaderboard.json", "/leaderboard.csv", "/votes", "/votes.json", "/audit",
+            "/audit.json", "/admin", "/api/contestants"))]  # fmt: skip
+        assert "HTTP status 401" in rows(site, pauses)[0].reason
+        write_ledger(site.arena.database, tmp_path / "out.jsonl")
+        write_preferences(site.arena.database, tmp_path / "pairs.jsonl")
+    printed = capfd.readouterr()
+    received += [caplog.text, printed.out, printed.err]
     assert "sk-very" not in "".join(received)
     assert b"sk-very" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 

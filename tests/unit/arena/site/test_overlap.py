@@ -31,6 +31,32 @@ def test_a_known_question_shows_another_voter_the_same_answers(arena, endpoint):
     assert set(found.per_voter.values()) == {1.0}
 
 
+def test_what_an_answer_took_is_counted_once_however_many_people_judge_it(arena, endpoint):
+    endpoint.say.update(counts=lambda _: "answer", more=lambda _: "more", right=right, wrong=lambda _: "7")
+    site = arena(("counts", "more"), overlap=1.0)
+    for _ in range(4):
+        browser = site.browser()
+        battle = browser.battle("What is it?")
+        browser.vote(battle.id)
+    assert {one.answers for one in site.arena.boards.tallies().values()} == {1}
+    browser.post(f"/api/battles/{browser.battle('another').id}/turns", {"prompt": "and?"})
+    again = site.browser()
+    battle = again.battle("What is it?")
+    again.post(f"/api/battles/{battle.id}/turns", {"prompt": "and then?"})
+    again.vote(battle.id)
+    assert {one.answers for one in site.arena.boards.tallies().values()} == {2}  # the further turn was answered anew
+
+
+def test_what_judges_saw_counts_for_no_mean(arena, endpoint):
+    endpoint.say.update(right=right, wrong=lambda _: "7")
+    site = arena(("right", "wrong"), overlap=1.0)
+    fight(SimpleNamespace(database=site.arena.database, settings=site.arena.settings), PROBLEMS[:1])
+    assert site.arena.boards.tallies() == {}
+    browser = site.browser()
+    assert browser.vote(browser.battle(PROBLEMS[0].prompt).id).status_code == 200
+    assert site.arena.boards.tallies() == {}
+
+
 def test_nobody_is_shown_an_own_battle_again(arena, endpoint):
     browser = arena(("ok", "second"), overlap=1.0).browser()
     endpoint.asked.clear()

@@ -288,6 +288,24 @@ def test_preference_pairs_are_rated_decided_votes_with_texts(database, tmp_path)
     assert json.loads((tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[0])["chosen"] == "left text"
 
 
+def test_people_who_judged_the_same_two_answers_give_one_pair_by_their_majority(database):
+    for i, (outcome, pair) in enumerate(
+        [("model_a", (1, 2)), ("model_a", (1, 2)), ("model_b", (1, 2)), ("tie", (1, 2))]
+    ):
+        cast(database, battle(database, f"v{i}", pair, "same"), outcome, f"v{i}")
+    for i, outcome in enumerate(("model_a", "model_b")):  # as many for either
+        cast(database, battle(database, f"v{i}", (2, 3), "split"), outcome, f"v{i}")
+    cast(database, battle(database, "alone", (2, 3), "bad"), "both_bad", "alone")
+    (pair,) = preferences(database)
+    assert (pair["prompt"], pair["chosen"], pair["rejected"]) == ("same", "left text", "right text")
+    assert pair["votes"] == {"for": 2, "against": 1, "neither": 1}
+    with database.write() as connection:  # without the one who is taken out, the majority is another
+        for session in ("v0", "v1"):
+            voters.exclude(connection, voters.find(connection, session).id, "side", 0.01, NOW)
+    (pair,) = [one for one in preferences(database) if one["prompt"] == "same"]
+    assert pair["chosen"] == "right text"
+
+
 def test_the_counts_board_costs_the_same_however_many_votes(database):
     filled(database, 80)
     with database.write() as connection:
