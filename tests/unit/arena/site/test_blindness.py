@@ -9,7 +9,7 @@ from moreseek.arena.live.endpoint import Reply
 from moreseek.arena.live.identity import leak
 from moreseek.arena.live.language import language_of
 from moreseek.arena.live.pacing import in_step
-from moreseek.arena.web.boards import PLOTS
+from moreseek.arena.web.chosen import PLOTS
 
 
 def names(site):
