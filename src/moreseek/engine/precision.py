@@ -1,6 +1,6 @@
 """Whether a model answers faster with int8 matrices on this machine, and what it loses by them: measured once.
 
-A CPU without VNNI gains nothing from them, a small model little, and a model whose activations have outliers may lose
+A CPU without AVX2 gains nothing from them, a small model little, and a model whose activations have outliers may lose
 too much. So nothing is assumed: the model writes a text in fp32, and both precisions are timed and score it.
 """
 
@@ -24,6 +24,7 @@ from moreseek.engine.sampling import SamplingParams
 from moreseek.machine import cache_folder, describe_machine
 from moreseek.model.transformer import Transformer
 from moreseek.native.bindings import usable
+from moreseek.native.build import library
 from moreseek.run_folder import write_json
 
 Asked = Literal["auto", "fp32", "int8"]
@@ -134,9 +135,10 @@ def _seconds(engine: Engine, texts: list[list[int]]) -> float:
 
 
 def _fingerprint(model: Transformer) -> str:
-    """Of the architecture, a sample of every weight, the CPU and the threads."""
+    """Of the architecture, a sample of every weight, the CPU, the threads and the kernels."""
     machine = describe_machine()
-    facts = [machine["cpu"], machine["flags"], torch.get_num_threads(), model.config.model_dump(mode="json")]
+    shape = model.config.model_dump(mode="json")
+    facts = [machine["cpu"], machine["flags"], torch.get_num_threads(), Path(library()._name).name, shape]
     text = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for parameter in model.parameters():
         flat = parameter.detach().reshape(-1)
