@@ -6,10 +6,12 @@ leads out of the folder.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,19 @@ def _damaged(path: Path, what: str) -> str:
     return f"{path}: damaged ({what}). Copy the file again or go back to an older checkpoint."
 
 
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """A header of many tensors makes tables by the ten thousand, which the collector would look at again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_collector_at_rest()
 def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name to (type, shape). Refuses a header that is cut off, names a tensor twice, or lies about its tensors' bytes.
 
