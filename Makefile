@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Ready: $(BIN)/moreseek --help"
 
-demo: setup  ## make a tiny reasoning model here: 3 to 4 minutes of training on two cores; then its arena
+demo: setup  ## make a tiny reasoning model here: 4 to 7 minutes of training on two cores; then its arena
 	@$(BIN)/moreseek run recipes/tiny-r1.toml $(ARGS)
 	@$(if $(findstring --stage,$(ARGS)),,$(BIN)/moreseek arena judge $(RUN) --count 60)
 
