@@ -20,8 +20,7 @@ def two_sided_p(statistic: np.ndarray, df: float = math.inf) -> np.ndarray:
         return np.clip(1.0 - _student(t, max(1, int(df))), 0.0, 1.0)
     if math.isfinite(df):
         t = (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df))
-    erfc = np.fromiter((math.erfc(value) for value in (t / math.sqrt(2)).ravel()), np.float64, t.size)
-    return erfc.reshape(t.shape)
+    return np.array(list(map(math.erfc, (t / math.sqrt(2)).ravel().tolist()))).reshape(t.shape)
 
 
 def _student(t: np.ndarray, df: int) -> np.ndarray:

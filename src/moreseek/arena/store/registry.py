@@ -46,8 +46,10 @@ class Registered(Described):
 
 def registered(connection: Connection) -> list[Registered]:
     """Every contestant ever entered, in order of entry: their places on all boards."""
-    rows = connection.execute(select(contestants).order_by(contestants.c.id)).mappings()
-    return [Registered(**{**row, "settings": json.loads(row["settings"])}) for row in rows]
+    rows = connection.execute(select(contestants).order_by(contestants.c.id))
+    names = tuple(rows.keys())  # a mapping a row would cost more than all the rest, and boards ask after every vote
+    known = (dict(zip(names, row, strict=True)) for row in rows)
+    return [Registered(**row | {"settings": json.loads(row["settings"])}) for row in known]
 
 
 def named(connection: Connection, name: str) -> Registered | None:
