@@ -55,6 +55,11 @@ def read_jsonl(path: Path | str, record: type[Record]) -> Iterator[Record]:
 
     Blank lines and a UTF-8 byte-order mark are skipped. Raises InputError that names file, line and field.
     """
+    return (found for _, found in read_numbered(path, record))
+
+
+def read_numbered(path: Path | str, record: type[Record]) -> Iterator[tuple[int, Record]]:
+    """The same, each with the number of its line, from 1."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file. Check the path in the recipe or on the command line.")
@@ -65,7 +70,7 @@ def read_jsonl(path: Path | str, record: type[Record]) -> Iterator[Record]:
             except UnicodeDecodeError as error:
                 raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}). Save the file as UTF-8.") from error
             if text:
-                yield _parse_line(text, record, f"{path}:{number}")
+                yield number, _parse_line(text, record, f"{path}:{number}")
 
 
 def _parse_line(text: str, record: type[Record], where: str) -> Record:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moreseek.engine.rows import spread
 from moreseek.engine.runner import NativeRunner, Runner
 from moreseek.engine.scheduler import NOTHING, Scheduler, Step
 from moreseek.engine.sequence import DRAWS
@@ -80,13 +81,12 @@ class MTPDrafter:
             first_place[alone] = [last[row] for row in rows[alone].tolist()]
             count[alone], start[alone] = 1, start[alone] - 1
         first = np.cumsum(count) - count
-        inside = np.arange(int(count.sum())) - np.repeat(first, count)
-        positions = np.repeat(start, count) + inside
-        ids = scheduler.tokens[np.repeat(rows, count), positions + 1]
+        whose, inside = spread(count)
+        ids = scheduler.tokens[rows[whose], start[whose] + inside + 1]
         chose = np.flatnonzero(scheduler.known[rows] == start + count + 1)  # a new token stands behind its last one
         table, output = np.ascontiguousarray(scheduler.table[rows]), first[chose] + count[chose] - 1
         look = Step(ids, first, count, start, table, output, chose, NOTHING, NOTHING, NOTHING, [], len(rows))
-        return look, np.repeat(first_place, count) + inside, rows
+        return look, first_place[whose] + inside, rows
 
 
 def _single(scheduler: Scheduler, rows: np.ndarray, ids: np.ndarray, positions: np.ndarray) -> Step:

@@ -10,6 +10,12 @@ from moreseek.engine.sequence import DRAWS, Sequence
 NEVER = -1
 
 
+def spread(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) counts, whose things lie one behind another → of each thing (t,) whose it is, and which one of those."""
+    whose = np.repeat(np.arange(len(count)), count)
+    return whose, np.arange(len(whose)) - (np.cumsum(count) - count)[whose]
+
+
 class Rows:
     """``running[row]`` is the sequence of a row; its tokens beyond those known are guesses, or nothing."""
 

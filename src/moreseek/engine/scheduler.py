@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moreseek.engine.block_manager import ROOT, BlockManager
-from moreseek.engine.rows import Rows
+from moreseek.engine.rows import Rows, spread
 from moreseek.engine.sequence import DRAWS, Sequence
 from moreseek.errors import InputError
 
@@ -110,19 +110,16 @@ class Scheduler(Rows):
         first = np.cumsum(take) - take
         drafted = self.drafted[:n]
         output_rows = np.flatnonzero(start + take == self.known[:n] + drafted)
-        if int(take.max()) == 1 and len(output_rows) == n and int(take.min()) == 1:
-            ids = self.tokens[np.arange(n), start]
-        else:
-            ids = np.concatenate([self.tokens[row, start[row] : start[row] + take[row]] for row in range(n)])
+        row, place = spread(take)
+        ids = self.tokens[row, start[row] + place]
         self.draw(output_rows)
         leaders = source[output_rows]
         output = first[leaders] + take[leaders] - 1
         ahead = np.zeros(len(output), np.int64)
         if drafted.any():
-            wide = 1 + drafted[output_rows]
-            ahead = np.arange(int(wide.sum())) - np.repeat(np.cumsum(wide) - wide, wide)
-            output = np.repeat(output - drafted[output_rows], wide) + ahead
-            output_rows = np.repeat(output_rows, wide)
+            whose, ahead = spread(1 + drafted[output_rows])
+            output = (output - drafted[output_rows])[whose] + ahead
+            output_rows = output_rows[whose]
         scored = self._scored(first, take, start)
         step = Step(ids, first, take, start, self.table[:n], output, output_rows, ahead, *scored, copies, settled)
         self._steady = int((ahead == 0).sum()) == n
@@ -146,12 +143,12 @@ class Scheduler(Rows):
             ids, table = self.tokens[rows, start], self.table[:n]
             return Step(ids, rows, one, start, table, rows, rows, nothing, NOTHING, NOTHING, [], n)
         wide = 1 + drafted
-        first = np.cumsum(wide) - wide
-        output_rows = rows.repeat(wide)
+        output_rows, ahead = spread(wide)
         output = np.arange(len(output_rows))
-        ahead = output - first[output_rows]
         ids, table = self.tokens[output_rows, start[output_rows] + ahead], self.table[:n]
-        return Step(ids, first, wide, start, table, output, output_rows, ahead, NOTHING, NOTHING, [], n)
+        return Step(
+            ids, np.cumsum(wide) - wide, wide, start, table, output, output_rows, ahead, NOTHING, NOTHING, [], n
+        )
 
     def _scored(self, first: np.ndarray, take: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the prompts' tokens whose logits are wanted, and their rows: all but the prompt's last one."""
@@ -159,8 +156,8 @@ class Scheduler(Rows):
         count = np.clip(self.prompt[rows] - 1 - start[rows], 0, take[rows])
         if not count.any():
             return NOTHING, NOTHING
-        inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-        return np.repeat(first[rows], count) + inside, np.repeat(rows, count)
+        whose, place = spread(count)
+        return first[rows][whose] + place, rows[whose]
 
     def uniforms(self, step: Step) -> np.ndarray:
         """(o,) fp64: each output's draw, from its own seed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from moreseek.errors import InputError
-from moreseek.records import read_jsonl
+from moreseek.records import read_numbered
 from moreseek.server.documents.terms import dense
 
 SUFFIXES = (".md", ".txt", ".jsonl")
@@ -86,18 +86,11 @@ def read_passages(folder: Path, files: Iterable[Path]) -> Iterator[Passage]:
     for file in files:
         name = _name(folder, file)
         if file.suffix == ".jsonl":
-            for number, record in enumerate_lines(file):
+            for number, record in read_numbered(file, _Line):
                 title = record.title.strip() or _readable(file.stem)
                 yield from _section(name, title, [(number, record.text)], within=number)
         else:
             yield from _sections(name, _readable(file.stem), _text(file), headings=file.suffix == ".md")
-
-
-def enumerate_lines(file: Path) -> Iterator[tuple[int, _Line]]:
-    """The records of a .jsonl file with the numbers of their lines, blank ones counted."""
-    with file.open("rb") as raw:
-        numbers = [number for number, line in enumerate(raw, 1) if line.strip(b" \t\r\n\xef\xbb\xbf")]
-    return zip(numbers, read_jsonl(file, _Line), strict=False)
 
 
 def _name(folder: Path, file: Path) -> str:

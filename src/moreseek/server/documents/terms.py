@@ -10,11 +10,8 @@ from collections.abc import Iterator
 _DENSE = "\u3005\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U000323af"
 _RUN = re.compile(f"([{_DENSE}]+)|((?:(?![{_DENSE}])[^\\W_])+)")
 _LONGEST = 40  # characters of a word that count: more is no word
-_HEAD, _TAIL, _MOST = (
-    400,
-    800,
-    200,
-)  # of a long question: characters at its begin and end, and terms, that are looked for
+_HEAD, _TAIL = 400, 800  # characters at the begin and the end of a long question that are looked for
+_MOST = 200  # and its terms
 _CUT_END, _CUT_START = re.compile("[A-Za-z0-9]+$"), re.compile("^[A-Za-z0-9]+")  # a word that was cut is another word
 _DENSE_ONE = re.compile(f"[{_DENSE}]")
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +16,18 @@ def _program(name):
 
 
 @contextmanager
-def postgresql(folder):
-    """A URL of a fresh server that listens on a socket in ``folder``; skips where there is none."""
+def postgresql():
+    """A URL of a fresh server that listens on a socket of its own; skips where there is none."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path must be short
+    try:
+        with _started(folder) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _started(folder):
     initdb, control = _program("initdb"), _program("pg_ctl")
     if initdb is None or control is None:
         pytest.skip("PostgreSQL is not installed")

@@ -5,13 +5,10 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -49,12 +46,8 @@ def where(request, tmp_path, monkeypatch):
     if request.param == "sqlite":
         yield str(tmp_path / "arena.sqlite")
         return
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path must be short
-    try:
-        with postgresql(folder) as url:
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgresql() as url:
+        yield url
 
 
 @pytest.fixture

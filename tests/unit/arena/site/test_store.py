@@ -2,12 +2,9 @@
 
 import json
 import random
-import shutil
 import sqlite3
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -31,12 +28,8 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture(scope="module")
 def server():
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path must be short
-    try:
-        with postgresql(folder) as url:
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgresql() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
