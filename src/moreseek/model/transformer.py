@@ -54,12 +54,17 @@ class MTP(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A causal language model. ``model(ids)`` gives logits; training works on ``hidden_states`` and ``head``."""
+    """A causal language model. ``model(ids)`` gives logits; training works on ``hidden_states`` and ``head``.
+
+    Made with weights of no meaning: ``initialise`` or a checkpoint gives them theirs.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Given its weight, it draws no random one: on the meta device that draw alone imports two seconds of torch.
+        empty = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=empty)
         self.layers = nn.ModuleList(Block(config, i, config.is_moe(i)) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mtp = MTP(config) if config.num_nextn_predict_layers else None

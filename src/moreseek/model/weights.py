@@ -19,7 +19,6 @@ from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
 from moreseek.model.folder import FolderTensors
 from moreseek.model.folder import read_tensors as read_tensors
-from moreseek.model.layers import Rope
 from moreseek.model.transformer import Transformer
 
 
@@ -83,12 +82,7 @@ def from_tensors(
     config: ModelConfig, tensors: Mapping[str, Tensor], where: str, dtype: torch.dtype, device: torch.device | str
 ) -> Transformer:
     """Build a model from tensors under Hugging Face's names. Raises InputError naming what is missing or misshapen."""
-    with torch.device("meta"):
-        model = Transformer(config)
-    model = model.to_empty(device="cpu")
-    model.rope = Rope(config)  # buffers that no file holds
-    for router in model.routers():
-        router.load.zero_()
+    model = Transformer(config)  # its weights are memory that nobody has touched yet
     import_tensors(model, tensors, where)
     return cast(model.to(device), dtype).eval()
 

@@ -5,6 +5,8 @@ import math
 import pickle
 import shutil
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -328,3 +330,17 @@ def test_a_loaded_model_can_be_trained(folder):
 def test_read_tensors_reads_every_name(folder):
     model = load_model(folder)
     assert set(read_tensors(folder)) == {name for name, _ in export_tensors(model)}
+
+
+def test_loading_and_running_a_model_imports_neither_torchs_compiler_nor_sympy(folder):
+    """They take two seconds, which every start would pay; on the meta device a random weight or an arange needs them."""
+    code = (
+        "import sys, torch\n"
+        "from moreseek.engine.engine import Engine\n"
+        "from moreseek.engine.sampling import SamplingParams\n"
+        "from moreseek.model.weights import load_model\n"
+        "Engine(load_model(sys.argv[1])).generate([[1, 2, 3]], SamplingParams(max_tokens=2))\n"
+        "sys.exit(', '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr

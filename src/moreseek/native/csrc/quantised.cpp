@@ -166,17 +166,23 @@ extern "C" void native_pack_bytes(const float *weight, i64 output_step, i64 inpu
                                   uint8_t *panels, float *scales, int threads) {
     i64 count = (outputs + PANEL - 1) / PANEL, groups = (inputs + GROUP - 1) / GROUP;
     parallel(count, worth(count, 8 * inputs * PANEL, threads), [&](i64 panel) {
-        for (i64 j = 0; j < PANEL; j++)
+        for (i64 j = 0; j < PANEL; j++) // a row of W from end to end, as memory likes to be read
             for (i64 g = 0; g < groups; g++) {
-                float group[GROUP];
-                int8_t values[GROUP];
-                for (i64 i = 0; i < GROUP; i++) {
-                    i64 output = panel * PANEL + j, input = g * GROUP + i;
-                    group[i] = output < outputs && input < inputs ? weight[output * output_step + input * input_step] : 0.0f;
+                i64 output = panel * PANEL + j, first = g * GROUP;
+                alignas(64) float group[GROUP] = {};
+                alignas(64) int8_t values[GROUP];
+                if (output < outputs) {
+                    const float *from = weight + output * output_step + first * input_step;
+                    i64 taken = inputs - first < GROUP ? inputs - first : GROUP;
+                    if (input_step == 1)
+                        memcpy(group, from, taken * 4);
+                    else
+                        for (i64 i = 0; i < taken; i++) group[i] = from[i * input_step];
                 }
                 scales[(panel * groups + g) * PANEL + j] = to_bytes(group, values);
+                for (i64 i = 0; i < GROUP; i++) values[i] = (int8_t)(values[i] + OFFSET); // the same bits unsigned
                 uint8_t *to = panels + ((panel * groups + g) * GROUP * PANEL + j * QUAD);
-                for (i64 i = 0; i < GROUP; i++) to[i / QUAD * PANEL * QUAD + i % QUAD] = (uint8_t)(values[i] + OFFSET);
+                for (i64 i = 0; i < GROUP; i += QUAD) memcpy(to + i * PANEL, values + i, QUAD);
             }
     });
 }
