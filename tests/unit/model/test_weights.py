@@ -333,7 +333,7 @@ def test_read_tensors_reads_every_name(folder):
 
 
 def test_loading_and_running_a_model_imports_neither_torchs_compiler_nor_sympy(folder):
-    """They take two seconds, which every start would pay; on the meta device a random weight or an arange needs them."""
+    """They take two seconds of every start; on the meta device a random weight or an arange needs them."""
     code = (
         "import sys, torch\n"
         "from moreseek.engine.engine import Engine\n"
