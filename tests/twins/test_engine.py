@@ -9,7 +9,9 @@ import torch
 from moreseek.engine.choice import choose
 from moreseek.engine.engine import Drafting, Engine
 from moreseek.engine.logits import Shaper, shape
+from moreseek.engine.runner import NativeRunner
 from moreseek.engine.sampling import SamplingParams
+from moreseek.engine.scheduler import Scheduler
 from moreseek.errors import FaultError, InputError
 
 GREEDY = SamplingParams(temperature=0, max_tokens=9)
@@ -231,6 +233,40 @@ def test_a_completion_ends_with_the_end_token_or_at_its_limit(make_model):
     assert last.finish_reason == "stop"  # the end token came at the limit: not truncated
 
 
+@pytest.mark.parametrize("rows", [1, 3, 20])
+def test_several_steps_in_one_call_give_the_bits_of_single_ones(make_model, monkeypatch, rows):
+    """Long enough for blocks, pieces of draws and rows that end in the middle of a call."""
+    model = make_model("v3", max_position_embeddings=256)
+    model.config = model.config.model_copy(update={"eos_token_id": [3]})
+    prompts, calls = [[5 + row, 7, 11] for row in range(rows)], []
+    many = Scheduler.several
+    monkeypatch.setattr(Scheduler, "several", lambda self: calls.append(many(self)) or calls[-1])
+
+    def run(temperature):
+        made = Engine(model).generate(prompts, SamplingParams(temperature=temperature, max_tokens=150))
+        return [(completion.token_ids, completion.logprobs, completion.finish_reason) for completion in made]
+
+    found = [run(temperature) for temperature in (0, 1.3)]
+    if isinstance(Engine(model).runner, NativeRunner):
+        assert max(calls) > 2
+        assert {len(tokens) for tokens, _, _ in found[1]} - {150}
+    monkeypatch.setattr(Scheduler, "several", lambda self: 0)
+    assert [run(temperature) for temperature in (0, 1.3)] == found
+
+
+def test_a_request_that_comes_while_several_steps_run_waits_for_milliseconds(make_model, monkeypatch):
+    """However long the others' texts will be, and whatever a step takes."""
+    engine = Engine(make_model("llama", max_position_embeddings=2048))
+    if not isinstance(engine.runner, NativeRunner):
+        pytest.skip("only the native runner makes several steps in one call")
+    steps, make = [], NativeRunner.multi_step
+    monkeypatch.setattr(
+        NativeRunner, "multi_step", lambda self, rows, most, _: steps.append(make(self, rows, most, 0.0)) or steps[-1]
+    )
+    engine.generate([[5, 6]], SamplingParams(temperature=0, max_tokens=40, ignore_eos=True))
+    assert set(steps) == {1}, "with no time left a step is made, and no other is begun"
+
+
 def test_callbacks_hear_every_token_and_every_end(make_model, prompts):
     heard, progress = {}, []
     found = Engine(make_model("llama"), max_rows=3).generate(
@@ -344,7 +380,8 @@ def test_an_exception_ends_all_requests_and_new_ones_are_served(make_model, monk
     request = engine.add([1, 2], GREEDY)
     engine.step()
     with monkeypatch.context() as patch:
-        patch.setattr(engine.runner, "logits", lambda step: 1 / 0)
+        for way in ("logits", "multi_step"):
+            patch.setattr(engine.runner, way, lambda *_: 1 / 0, raising=False)
         with pytest.raises(ZeroDivisionError):
             engine.step()
     assert request.finish_reason == "error"
@@ -407,7 +444,7 @@ def test_a_right_guess_saves_a_step(make_model):
     model = make_model("v3")
     with torch.no_grad():  # all tokens are equally likely, and the first of equals is taken
         model.lm_head.weight.zero_()
-    for drafting, steps in ((Drafting(), 30), (Drafting("mtp", 1), 15), (Drafting("mtp", 2), 10)):
+    for drafting, steps in ((Drafting("mtp", 1), 15), (Drafting("mtp", 2), 10)):  # of 30 tokens
         engine = Engine(model, drafting=drafting)
         engine.add([0, 0, 0], SamplingParams(temperature=0, max_tokens=30, ignore_eos=True))
         taken = 0

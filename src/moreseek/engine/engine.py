@@ -19,7 +19,7 @@ from moreseek.engine.drafts import Drafter, MTPDrafter, TextDrafter
 from moreseek.engine.faults import first_not_finite
 from moreseek.engine.logits import Grammar, Shaper, shape, top_logprobs
 from moreseek.engine.packed import Precision
-from moreseek.engine.runner import Runner, cached_layers, make_runner
+from moreseek.engine.runner import NativeRunner, Runner, cached_layers, make_runner
 from moreseek.engine.sampling import Completion, SamplingParams, Structure
 from moreseek.engine.scheduler import Scheduler, Step
 from moreseek.engine.sequence import OnToken as Listener
@@ -32,6 +32,9 @@ from moreseek.native.step import BLOCK_SIZE
 
 CACHE_BYTES = 4 << 30
 """The cache takes at most this much unless told otherwise. Memory is touched only as it is used."""
+
+MOST_AT_ONCE_S = 0.004
+"""Seconds after which a call of several steps begins no further one: what has come in meanwhile must not wait long."""
 
 OnToken = Callable[[int, int], None]  # (request, token id), after every token: for streaming
 
@@ -112,22 +115,39 @@ class Engine:
             self._runner.refresh()
 
     def step(self) -> list[Sequence]:
-        """One step of the model for all that run; the sequences that ended in it.
+        """A step of the model for all that run, or a few where nobody needs to be asked in between; the sequences that
+        ended in it.
 
         A request whose logits are not finite ends with the reason "error" and ``fault`` set, and the others go on.
         After any exception all requests have ended so, and new ones find a working engine.
         """
         try:
-            step = self.scheduler.schedule()
-            if step is None:
-                return []
-            logits, states = self.runner.logits(step)
-            tokens, logprobs = self._choose(step, logits)
-            ended, faulty = self.scheduler.commit(step, tokens, logprobs, self._draft_after(states))
+            ended, faulty = self._several_steps() or self._one_step()
             return self._end_faulty(faulty, ended) if faulty else ended
         except BaseException as error:  # an interrupt too: the arrays may be half written
             self._reset(f"the engine failed: {error!r}")
             raise
+
+    def _one_step(self) -> tuple[list[Sequence], list[Sequence]]:
+        step = self.scheduler.schedule()
+        if step is None:
+            return [], []
+        logits, states = self.runner.logits(step)
+        tokens, logprobs = self._choose(step, logits)
+        return self.scheduler.commit(step, tokens, logprobs, self._draft_after(states))
+
+    def _several_steps(self) -> tuple[list[Sequence], list[Sequence]] | None:
+        """Steps in one native call, where they can be."""
+        runner, scheduler = self.runner, self.scheduler
+        if self.drafter is not None or not isinstance(runner, NativeRunner):
+            return None
+        most = scheduler.several()
+        if most < 2:
+            return None
+        step, cut = scheduler.catch_up(runner.multi_step(scheduler, most, MOST_AT_ONCE_S))
+        rows = step.output_rows
+        at = scheduler.known[rows]
+        return scheduler.commit(step, scheduler.tokens[rows, at], scheduler.logprobs[rows, at], cut=cut)
 
     def _draft_after(self, states: Tensor | None) -> Callable[[Step, np.ndarray], None] | None:
         """What guesses the next tokens, where guessing pays: for few rows the model checks several as fast as one."""

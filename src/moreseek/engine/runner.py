@@ -110,6 +110,25 @@ class NativeRunner:
             ),
         )  # fmt: skip
 
+    def multi_step(self, rows: Rows, most: int, timeout_s: float) -> int:
+        """Up to ``most`` steps of ``rows``, which all decode, in one call; how many. Every row got so many tokens, with
+        their log-probabilities, behind those known. It ends with the step in which a row does, or when time is up.
+        """
+        n, config = len(rows.running), self.model.config
+        phases = self._phases(int(rows.known[:n].max()) + most)
+        return native.multi_step(
+            self.packed.model,
+            native.MultiStep(
+                rows=n, most=most, draw_stride=DRAWS, vocabulary=config.vocab_size, hidden=config.hidden_size,
+                table_stride=rows.table.shape[1], token_stride=rows.tokens.shape[1],
+                logprob_stride=rows.logprobs.shape[1], stop_stride=rows.stops.shape[1],
+                nanoseconds=int(timeout_s * 1e9), phases=phases.data_ptr(),
+                **{name: getattr(rows, name).ctypes.data for name in (
+                    "known", "prompt", "limit", "least", "stops", "table", "inverse", "draws", "tokens", "logprobs",
+                )},
+            ),
+        )  # fmt: skip
+
     def _run(
         self, model: native.Model, step: Step, every: Tensor | None, states: Tensor | None
     ) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ is the one that plain decoding writes.
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from moreseek.engine.sequence import DRAWS, Sequence
 from moreseek.errors import InputError
 
 NOTHING = np.zeros(0, np.int64)
+MOST_AT_ONCE = 64  # tokens of all rows that one call of several steps chooses
 MOST_SCORED = 256  # tokens of a prompt a step, where each one's logits are wanted: they take memory
 
 
@@ -125,6 +127,47 @@ class Scheduler(Rows):
         self._steady = int((ahead == 0).sum()) == n
         return step
 
+    def several(self) -> int:
+        """How many steps can be made one after the other with nothing for the scheduler to do in between, however they
+        come out: every row has blocks and draws for them. 0 when it must be asked before the next one.
+
+        Few where rows are many: one of them ends soon, and then somebody else may enter.
+        """
+        n = len(self.running)
+        if not self._steady or self.waiting or 2 * n > MOST_AT_ONCE or self.single[:n].any() or self.drafted[:n].any():
+            return 0
+        known, size = self.known[:n], self.blocks.size
+        drawn = np.where(self.temperature[:n] > 0, (known - self.prompt[:n]) % DRAWS, 0)
+        most = min(MOST_AT_ONCE // n, int((self.limit[:n] - known).min()), DRAWS - int(drawn.max()))
+        need = (-(-(known - 1 + most) // size) - self.owned[:n]).clip(min=0)
+        if int(need.sum()) > self.blocks.free:
+            return 0
+        for row in np.flatnonzero(need).tolist():
+            self.give(row, self.blocks.allocate(int(need[row])) or [])
+        self._remember(np.flatnonzero(self.computed[:n] // size > self.remembered[:n]), np.zeros(n, np.int64))
+        self.draw(np.arange(n))
+        return most
+
+    def catch_up(self, steps: int) -> tuple[Step, list[Sequence]]:
+        """After so many steps of all rows, whose tokens lie behind those known: take in all but the last one's. That
+        last step, for ``commit``, and those whose listener has heard enough before it.
+        """
+        n = len(self.running)
+        rows, cut = np.arange(n), list[Sequence]()
+        for _ in range(steps - 1):
+            at = self.known[rows]
+            self.known[rows] += 1
+            told = self._tell(rows, self.tokens[rows, at], self.logprobs[rows, at])
+            rows = np.setdiff1d(rows, [sequence.row for sequence in told]) if told else rows
+            cut += told
+        self.computed[:n] = self.known[:n] - 1
+        step = self._one_each(n)
+        if cut:
+            step.count = np.isin(step.first, rows).astype(np.int64)
+            step.output = step.output_rows = rows
+            step.ahead = step.ahead[rows]
+        return step, cut
+
     def _go_on(self) -> Step | None:
         """The next step of the same rows, each with one new token and its guesses; None when one of them needs a block
         or has filled one, or where the guesses are too many.
@@ -136,12 +179,9 @@ class Scheduler(Rows):
             return None
         if self.blocks.reuse and (known // size > self.remembered[:n]).any():
             return None
-        rows = np.arange(n)
-        self.draw(rows)
+        self.draw(np.arange(n))
         if not drafted.any():
-            one, nothing = np.ones(n, np.int64), np.zeros(n, np.int64)
-            ids, table = self.tokens[rows, start], self.table[:n]
-            return Step(ids, rows, one, start, table, rows, rows, nothing, NOTHING, NOTHING, [], n)
+            return self._one_each(n)
         wide = 1 + drafted
         output_rows, ahead = spread(wide)
         output = np.arange(len(output_rows))
@@ -149,6 +189,13 @@ class Scheduler(Rows):
         return Step(
             ids, np.cumsum(wide) - wide, wide, start, table, output, output_rows, ahead, NOTHING, NOTHING, [], n
         )
+
+    def _one_each(self, n: int) -> Step:
+        """A step of all n rows with the newest token of each."""
+        rows, one, nothing = np.arange(n), np.ones(n, np.int64), np.zeros(n, np.int64)
+        start = self.computed[:n].copy()
+        ids, table = self.tokens[rows, start], self.table[:n]
+        return Step(ids, rows, one, start, table, rows, rows, nothing, NOTHING, NOTHING, [], n)
 
     def _scored(self, first: np.ndarray, take: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the prompts' tokens whose logits are wanted, and their rows: all but the prompt's last one."""
@@ -170,11 +217,13 @@ class Scheduler(Rows):
         tokens: np.ndarray,
         logprobs: np.ndarray,
         draft: Callable[[Step, np.ndarray], None] | None = None,
+        cut: Items[Sequence] = (),
     ) -> tuple[list[Sequence], list[Sequence]]:
         """Take in the chosen tokens (o,) and their log-probabilities. The sequences that ended with them, and those
         that broke: a log-probability that is NaN marks a token that was not chosen. Those still hold their blocks.
 
         ``draft(step, going)``: called before rows change places; it may draft tokens for the rows of ``going`` (n,).
+        ``cut``: sequences that end with this step and get no token in it.
         """
         n, rows = len(step.count), step.output_rows
         at = self.known[rows] + step.ahead
@@ -193,7 +242,7 @@ class Scheduler(Rows):
         self.computed[:n] += step.count - self.drafted[:n]
         self.computed[rows], self.known[rows] = at, at + 1  # of a row's kept tokens the last one counts
         self.drafted[:n] = 0
-        cut = self._tell(rows, tokens, logprobs)
+        cut = [*cut, *self._tell(rows, tokens, logprobs)]
         self.known[rows[broken]] -= 1
         faulty = [self.running[row] for row in rows[broken].tolist()]
         ended = []

@@ -50,6 +50,7 @@ SIGNATURES = {
     "native_multiply": (P, P, N, P, T),
     "native_step": (P, P, T),
     "native_draft": (P, P, T),
+    "native_multi_step": (P, P, T),
     "native_attention": (POINTER(AttentionArgs), T),
     "native_attention_backward": (POINTER(AttentionArgs), P, N, T),
 }
@@ -63,6 +64,7 @@ def kernels() -> ctypes.CDLL:
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, None
     found.native_cross_entropy.restype = found.native_read.restype = c_double
+    found.native_multi_step.restype = c_int64
     found.native_start.argtypes, found.native_start.restype = (c_void_p, c_void_p), c_int
     found.native_start(_sgemm_address(), _team_address())
     return found

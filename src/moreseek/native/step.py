@@ -82,6 +82,20 @@ class Draft(Structure):
     ]  # fmt: skip
 
 
+class MultiStep(Structure):
+    """Rows of the scheduler that all decode: what multi_step.cpp goes on with."""
+
+    _fields_ = [
+        *((name, c_int64) for name in (
+            "rows", "most", "draw_stride", "vocabulary", "hidden", "table_stride", "token_stride", "logprob_stride",
+            "stop_stride", "nanoseconds",
+        )),
+        *((name, c_void_p) for name in (
+            "known", "prompt", "limit", "least", "stops", "table", "inverse", "phases", "draws", "tokens", "logprobs",
+        )),
+    ]  # fmt: skip
+
+
 def packed_size(outputs: int, inputs: int) -> int:
     """Floats that a packed (outputs, inputs) matrix takes."""
     return -(-outputs // PANEL) * PANEL * inputs
@@ -125,6 +139,11 @@ def run(model: Model, step: Step) -> None:
 def draft(module: Model, rows: Draft) -> None:
     """Guess the tokens after those known, by an MTP module."""
     kernels().native_draft(byref(module), byref(rows), torch.get_num_threads())
+
+
+def multi_step(model: Model, rows: MultiStep) -> int:
+    """Steps until a row has ended, ``most`` are made or time is up; how many."""
+    return kernels().native_multi_step(byref(model), byref(rows), torch.get_num_threads())
 
 
 def read_memory(numbers: Tensor) -> float:

@@ -21,6 +21,7 @@ class HashModel:
     def __init__(self, blocks: int) -> None:
         self.cache = np.full((blocks, SIZE), UNWRITTEN)
         self.computed = 0
+        self.at_once = 0  # calls of several steps that made more than one
 
     def __call__(self, step: Step) -> np.ndarray:
         ends = step.start + step.count
@@ -38,6 +39,24 @@ class HashModel:
         for source, target in step.copies:
             self.cache[target] = self.cache[source]
         return np.array(chosen, np.int64)
+
+    def several(self, scheduler: Scheduler, most: int) -> int:
+        """As native/csrc/multi_step.cpp: tokens behind those known, step by step, until a row ends."""
+        n = len(scheduler.running)
+        for made in range(most):
+            ends = False
+            for row in range(n):
+                known = int(scheduler.known[row]) + made
+                table = scheduler.table[row]
+                self.cache[table[(known - 1) // SIZE], (known - 1) % SIZE] = scheduler.tokens[row, known - 1]
+                token = next_token(self.cache[table[: -(-known // SIZE)]].ravel()[:known].tolist())
+                scheduler.tokens[row, known] = token
+                ends |= token == STOP or known + 1 >= scheduler.limit[row]
+            self.computed += n
+            if ends:
+                break
+        self.at_once += made > 0
+        return made + 1
 
 
 def next_token(text):
@@ -61,7 +80,15 @@ def request(prompt, max_tokens, arrival=0):
     return Sequence(tuple(prompt), SamplingParams(max_tokens=max_tokens), seed=0, stops=(STOP,), arrival=arrival)
 
 
-def step_once(scheduler, model):
+def step_once(scheduler, model, random=None):
+    """A step; with ``random`` several where they can be, of which some are not made, as when time is up."""
+    if random is not None and (most := scheduler.several()) > 1:
+        free = scheduler.blocks.free
+        step, cut = scheduler.catch_up(model.several(scheduler, int(random.integers(1, most + 1))))
+        assert scheduler.blocks.free == free
+        rows = step.output_rows
+        at = scheduler.known[rows]
+        return scheduler.commit(step, scheduler.tokens[rows, at], np.zeros(len(rows), np.float32), cut=cut)[0]
     step = scheduler.schedule()
     if step is None:
         return []
@@ -69,41 +96,60 @@ def step_once(scheduler, model):
     return scheduler.commit(step, model(step), np.zeros(len(step.output), np.float32))[0]
 
 
+class Listener:
+    """Has enough after so many tokens."""
+
+    def __init__(self, enough: int) -> None:
+        self.enough, self.tokens = enough, []
+
+    def hear(self, token: int, logprob: float) -> bool:
+        self.tokens.append(token)
+        return len(self.tokens) >= self.enough
+
+
 def check(sequence):
     """It is what its single-request twin is, or where it was aborted the beginning of that."""
     tokens, reason = alone(sequence.prompt, sequence.params)
     if sequence.finish_reason == "abort":
         assert sequence.output == tokens[: len(sequence.output)]
+    elif sequence.on_token is not None:
+        heard = sequence.on_token.__self__
+        assert heard.tokens == sequence.output == tokens[: heard.enough], "it hears each token once, and no more"
     else:
         assert (sequence.output, sequence.finish_reason) == (tokens, reason)
 
 
-def run_randomly(seed, requests, rows, blocks, budget, context, abort_share):
-    """Requests come, run and are dropped at random; some prompts are equal, some continue others."""
+def run_randomly(seed, requests, rows, blocks, budget, context, abort_share, crowd=10**6):
+    """Requests come, run and are dropped at random; some prompts are equal, some continue others. None comes while
+    ``crowd`` are there.
+    """
     random = np.random.default_rng(seed)
     scheduler, model = Scheduler(BlockManager(blocks, SIZE), rows, context, budget), HashModel(blocks)
     alive, ended, seen = [], [], [[1, 2, 3]]
     made = 0
     while made < requests or scheduler.busy:
-        for _ in range(int(random.integers(0, 6)) if made < requests else 0):
+        come = made < requests and len(alive) < crowd
+        for _ in range(int(random.integers(0, min(6, crowd + 1))) if come else 0):
             most = min(context, (blocks - 1) * SIZE) - 1
             prompt = list(seen[random.integers(len(seen))]) if random.random() < 0.6 else []
             prompt = (prompt + random.integers(1, VOCABULARY, random.integers(0, 9)).tolist())[:most] or [5]
             sequence = request(prompt, int(random.integers(1, min(30, most - len(prompt) + 2))), made)
+            if random.random() < 0.2:
+                sequence.on_token = Listener(int(random.integers(1, 20))).hear
             scheduler.add(sequence)
             alive.append(sequence)
             seen = [*seen[-8:], prompt, list(sequence.prompt) + alone(prompt, sequence.params)[0]]
             made += 1
         if alive and random.random() < abort_share:
             scheduler.abort(alive[random.integers(len(alive))])
-        step_once(scheduler, model)
+        step_once(scheduler, model, random)
         ended += [sequence for sequence in alive if sequence.finish_reason]
         alive = [sequence for sequence in alive if not sequence.finish_reason]
     for sequence in ended:
         check(sequence)
     assert len(ended) == made
     assert scheduler.blocks.free == blocks - 1
-    return scheduler, ended
+    return scheduler, ended, model
 
 
 SHAPES = {
@@ -116,7 +162,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_ten_thousand_requests_and_random_aborts_leak_no_block_and_change_no_token(shape):
-    scheduler, ended = run_randomly(3, 2500, *shape, abort_share=0.15)
+    scheduler, ended, _ = run_randomly(3, 2500, *shape, abort_share=0.15)
     assert sum(sequence.finish_reason == "abort" for sequence in ended) > 50
     assert scheduler.blocks.hits > 0
     if shape == SHAPES["few-blocks"]:
@@ -131,9 +177,17 @@ def test_ten_thousand_requests_and_random_aborts_leak_no_block_and_change_no_tok
     budget=st.integers(1, 40),
     context=st.integers(4, 90),
     abort_share=st.sampled_from([0.0, 0.3, 0.9]),
+    crowd=st.sampled_from([1, 3, 10**6]),
 )
-def test_any_shape_serves_every_request_as_its_twin(seed, rows, blocks, budget, context, abort_share):
-    run_randomly(seed, 60, rows, blocks, budget, context, abort_share)
+def test_any_shape_serves_every_request_as_its_twin(seed, rows, blocks, budget, context, abort_share, crowd):
+    run_randomly(seed, 60, rows, blocks, budget, context, abort_share, crowd)
+
+
+@pytest.mark.parametrize("crowd", [1, 2, 4])
+def test_a_few_rows_make_several_steps_at_once_and_every_request_is_its_twin(crowd):
+    _, ended, model = run_randomly(5, 600, *SHAPES["roomy"], abort_share=0.05, crowd=crowd)
+    assert model.at_once > 50
+    assert sum(sequence.on_token is not None and sequence.finish_reason == "stop" for sequence in ended) > 50
 
 
 def test_a_group_reads_its_prompt_once():
