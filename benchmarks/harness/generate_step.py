@@ -16,7 +16,7 @@ from moreseek.model.weights import load_model
 from moreseek.training.device import keep_freed_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
-from generation import lengths_of, parse_args, prompts_of, timed
+from generation import parse_args, prompts_of, timed
 
 
 def main() -> None:
@@ -24,20 +24,17 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     model = load_model(args.model)
-    prompts, lengths = prompts_of(args, model.config.vocab_size), lengths_of(args)
+    prompts = prompts_of(args, model.config.vocab_size)
     if args.dtype == "auto":  # as a server has it: packed once, in the precision that pays
         engine = Engine(model, args.batch, frozen=True, precision=choose_precision(model))
     else:  # as rollouts have it: every call packs the weights anew
         engine = Engine(model, args.batch)
-    found: list[list[int]] = []
 
-    def generate() -> None:
-        found.clear()
+    def generate(lengths: list[int]) -> list[list[int]]:
         engine.scheduler.blocks.forget()  # every repetition reads its prompts
         if len(set(lengths)) == 1:
             params = SamplingParams(temperature=0, max_tokens=lengths[0], ignore_eos=True)
-            found.extend(completion.token_ids for completion in engine.generate(prompts, params))
-            return
+            return [completion.token_ids for completion in engine.generate(prompts, params)]
         engine.refresh()
         requests = [
             engine.add(prompt, SamplingParams(temperature=0, max_tokens=length, ignore_eos=True))
@@ -45,10 +42,9 @@ def main() -> None:
         ]
         while engine.scheduler.busy:
             engine.step()
-        found.extend(request.output for request in requests)
+        return [request.output for request in requests]
 
-    times = timed(generate, args.steps)
-    print(json.dumps(times | {"tokens": sum(lengths), "output": found, "precision": engine.precision}))
+    print(json.dumps(timed(generate, args) | {"precision": engine.precision}))
 
 
 if __name__ == "__main__":

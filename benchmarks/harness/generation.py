@@ -5,6 +5,9 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+CLOCKS = ("seconds_per_step", "cpu_seconds_per_step")
 
 
 def parse_args(description: str | None) -> argparse.Namespace:
@@ -38,12 +41,21 @@ def lengths_of(args: argparse.Namespace) -> list[int]:
     return [rng.randint(shortest, args.new_tokens) for _ in range(args.requests or args.batch)]
 
 
-def timed(work: Callable[[], None], steps: int) -> dict[str, list[float]]:
-    """Wall and processor seconds of each repetition but the first."""
-    wall, cpu = [], []
-    for _ in range(steps + 1):
-        started, spent = time.perf_counter(), time.process_time()
-        work()
-        wall.append(round(time.perf_counter() - started, 4))
-        cpu.append(round(time.process_time() - spent, 4))
-    return {"seconds_per_step": wall[1:], "cpu_seconds_per_step": cpu[1:]}
+def timed(generate: Callable[[list[int]], list[list[int]]], args: argparse.Namespace) -> dict[str, Any]:
+    """What ``generate`` (a length a prompt → the new tokens) wrote, with the wall and processor seconds of each
+    repetition but the first; and where all lengths are one, those of a call for a single token each: of reading.
+    """
+    lengths = lengths_of(args)
+    decoding = args.shortest is None and args.new_tokens > 1
+    calls = {"": lengths} | ({"reading_": [1] * len(lengths)} if decoding else {})
+    spent: dict[str, list[float]] = {f"{call}{clock}": [] for call in calls for clock in CLOCKS}
+    output: list[list[int]] = []
+    for _ in range(args.steps + 1):
+        for call, asked in calls.items():
+            started, busy = time.perf_counter(), time.process_time()
+            found = generate(asked)
+            times = (time.perf_counter() - started, time.process_time() - busy)
+            for clock, seconds in zip(CLOCKS, times, strict=True):
+                spent[f"{call}{clock}"].append(round(seconds, 4))
+            output = output if call else found
+    return {name: found[1:] for name, found in spent.items()} | {"tokens": sum(lengths), "output": output}

@@ -14,7 +14,7 @@ import llama_cpp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
-from generation import lengths_of, parse_args, prompts_of, timed
+from generation import parse_args, prompts_of, timed
 
 BATCH_TOKENS = 2048  # as llama.cpp's own default
 
@@ -74,16 +74,10 @@ class Generator:
 
 def main() -> None:
     args = parse_args(__doc__)
-    lengths = lengths_of(args)
     generator = Generator(args.model, args.batch, args.prompt_tokens + args.new_tokens, args.threads)
     prompts = prompts_of(args, generator.vocabulary)
-    found: list[list[int]] = []
-
-    def generate() -> None:
-        found[:] = generator.generate(prompts, args.new_tokens)
-
-    times = timed(generate, args.steps)
-    print(json.dumps(times | {"tokens": sum(lengths), "output": found, "version": llama_cpp.__version__}))
+    times = timed(lambda lengths: generator.generate(prompts, lengths[0]), args)
+    print(json.dumps(times | {"version": llama_cpp.__version__}))
 
 
 if __name__ == "__main__":

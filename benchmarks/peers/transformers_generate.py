@@ -8,7 +8,7 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
-from generation import lengths_of, parse_args, prompts_of, timed
+from generation import parse_args, prompts_of, timed
 
 
 def main() -> None:
@@ -16,11 +16,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
-    prompts, lengths = prompts_of(args, model.config.vocab_size), lengths_of(args)
-    found: list[list[int]] = []
+    prompts = prompts_of(args, model.config.vocab_size)
 
-    def generate() -> None:
-        found.clear()
+    def generate(lengths: list[int]) -> list[list[int]]:
+        found: list[list[int]] = []
         for low in range(0, len(prompts), args.batch):  # a batch runs until its longest is done
             ids = torch.tensor(prompts[low : low + args.batch])
             longest = max(lengths[low : low + args.batch])
@@ -31,9 +30,9 @@ def main() -> None:
                 )  # fmt: skip
             rows = out[:, ids.shape[1] :].tolist()
             found.extend(row[:length] for row, length in zip(rows, lengths[low : low + args.batch], strict=True))
+        return found
 
-    times = timed(generate, args.steps)
-    print(json.dumps(times | {"tokens": sum(lengths), "output": found, "version": transformers.__version__}))
+    print(json.dumps(timed(generate, args) | {"version": transformers.__version__}))
 
 
 if __name__ == "__main__":

