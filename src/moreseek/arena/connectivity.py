@@ -15,8 +15,7 @@ def components(cells: Cells) -> np.ndarray:
     M = cells.size
     if M == 0:
         return np.zeros(0, np.int64)
-    not_left = cells.counts.sum(axis=1) - cells.counts[:, A_WINS]
-    not_right = cells.counts.sum(axis=1) - cells.counts[:, B_WINS]
+    not_left, not_right = cells.battles - cells.counts[:, A_WINS], cells.battles - cells.counts[:, B_WINS]
     beaten = np.zeros((M, M), bool)  # beaten[i, j]: i has at least half a win over j
     beaten[cells.left[not_right > 0], cells.right[not_right > 0]] = True
     beaten[cells.right[not_left > 0], cells.left[not_left > 0]] = True

@@ -90,8 +90,10 @@ def board_from_counts(
 
 def cells_that_met(names: Sequence[str], counts: np.ndarray) -> Cells:
     """Cells of a table (M, M, 4), without contestants that met nobody."""
-    met = np.flatnonzero(counts.any(axis=(0, 2)) | counts.any(axis=(1, 2)))
-    return from_counts([names[i] for i in met.tolist()], counts[np.ix_(met, met)])
+    battles = counts @ np.ones(counts.shape[2])  # (M, M)
+    met = np.flatnonzero(battles.any(axis=0) | battles.any(axis=1))
+    among = counts if len(met) == len(names) else counts[np.ix_(met, met)]
+    return from_counts([names[i] for i in met.tolist()], among)
 
 
 def _from_cells(cells: Cells, families: Mapping[str, str], name: str, min_votes: int, most: int) -> dict[str, Any]:
