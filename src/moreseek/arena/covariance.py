@@ -84,7 +84,9 @@ def _meat(cells: Cells, found: Fit) -> np.ndarray:
     """Σ s sᵀ over independent votes."""
     M = cells.size
     chance = _chance(found, cells.left, cells.right)
-    spread = sum(cells.squares[:, kind] * (score - chance) ** 2 for kind, score in enumerate(SCORES))  # (K,)
+    spread = np.zeros_like(chance)  # (K,)
+    for kind, score in enumerate(SCORES):
+        spread += cells.squares[:, kind] * (score - chance) ** 2
     met = cells.square(spread)
     out = np.zeros((M + found.has_side, M + found.has_side))
     out[:M, :M] = -(met + met.T)

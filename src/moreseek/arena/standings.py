@@ -8,10 +8,11 @@ import numpy as np
 from moreseek.arena.cells import Cells, count_cells, from_counts
 from moreseek.arena.leaderboard import board_json
 from moreseek.arena.ratings import MIN_VOTES, Ratings, bradley_terry, from_cells
-from moreseek.arena.replay import STYLE, Replay
+from moreseek.arena.replay import Replay
 from moreseek.arena.robustness import Flip, fewest_votes_to_flip
 from moreseek.arena.selection import best_of_families
 from moreseek.arena.style import style_controlled
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.votes import Votes
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from moreseek.arena.cells import count_cells
 from moreseek.arena.live.kept import Kept
 from moreseek.arena.ratings import Ratings, from_cells
-from moreseek.arena.replay import STYLE, Replay
+from moreseek.arena.replay import Replay
 from moreseek.arena.standings import (
     BOARDS,
     CLUSTERED_VOTES,
@@ -25,6 +25,7 @@ from moreseek.arena.store import history, ledger, registry, tallies
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tallies import Tally
 from moreseek.arena.store.vote_list import Which, styled
+from moreseek.arena.vote_lines import STYLE
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 

@@ -7,12 +7,12 @@ import numpy as np
 from sqlalchemy import Connection
 
 from moreseek.arena.judged import PEOPLE, agreed
-from moreseek.arena.replay import votes_from
 from moreseek.arena.standings import board_name, board_of_votes
 from moreseek.arena.store import judges, ledger, registry, tallies, vote_list
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tallies import Tally
 from moreseek.arena.store.vote_list import Which
+from moreseek.arena.vote_lines import votes_from
 from moreseek.arena.votes import OUTCOMES, Votes
 
 

@@ -50,7 +50,7 @@ class Kept:
         return head == self._seq
 
     def _follow(self, connection: Connection, head: int) -> None:
-        near = 0 <= self._seq and head - self._seq <= _MOST_LINES
+        near = self._seq >= 0 and head - self._seq <= _MOST_LINES
         fresh = [entry for _, entry, _ in ledger.lines(connection, self._seq)] if near else []
         kinds = {entry["kind"] for entry in fresh} - _SILENT
         if not near or kinds - _OF_REGISTRY - {"vote"}:  # votes went, or somebody came

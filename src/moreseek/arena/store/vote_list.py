@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select, tuple_
 
-from moreseek.arena.replay import STYLE, tells, votes_from
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.tables import battles, contestants, judgements, judges, undos, voters, votes
+from moreseek.arena.vote_lines import STYLE, tells, votes_from
 from moreseek.arena.votes import OUTCOMES, Votes
 
 _LEFT, _RIGHT = contestants.alias("l"), contestants.alias("r")

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from moreseek.arena.replay import STYLE
 from moreseek.arena.store import battles as stored_battles
 from moreseek.arena.store import ledger, tallies
 from moreseek.arena.store.counts import add_to_counts, board_keys
 from moreseek.arena.store.tables import answers, battles, contestants, undos, votes
 from moreseek.arena.store.voters import Voter
 from moreseek.arena.style import style_of
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import MoreseekError
 

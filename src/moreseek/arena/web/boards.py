@@ -64,7 +64,7 @@ def _figure(
 
 
 async def leaderboard(request: Request) -> Response:
-    """GET /leaderboard: a board for people, with its pictures."""
+    """GET /leaderboard: a board for people; its pictures are requests of their own, so that nobody waits for them."""
     arena: Arena = request.app.state.arena
     chosen = await run_in_threadpool(chosen_by, request, arena)
     if chosen is None:  # a judge's board has no style of its own: who chose both means the judge
@@ -84,12 +84,10 @@ def _leaderboard(request: Request, arena: Arena, chosen: Chosen) -> Response:
         if one.name not in rated and (chosen.board not in ("base", "reasoning") or one.kind == chosen.board)
     ]
     plain = arena.boards.board(chosen.board, chosen.category)["rows"] if chosen.style != "plain" else []
-    shown = chosen.plots if found["rows"] else ()
     return render(
         request, "leaderboard.html.jinja", found=found, boards=BOARDS, chosen=chosen, known=known, waiting=waiting,
         heading=chosen.titled(WORDS[language]), judges=arena.judged.names(), styles=STYLES,
-        categories=arena.settings.arena.categories, spread=_spread(found["rows"]), tallies=took,
-        figures={name: _figure(arena, name, chosen, language, found, took) for name in shown},
+        categories=arena.settings.arena.categories, spread=_spread(found["rows"]), tallies=took, plots=chosen.plots,
         plain={row["name"]: row for row in plain}, base=str(request.base_url),
         words=in_plain_words(found["rows"], arena.settings.arena.min_votes, language),
     )  # fmt: skip

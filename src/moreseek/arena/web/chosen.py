@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from moreseek.arena.replay import STYLE
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.vote_list import Which
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.web.arena import Arena
 
 PLOTS = ("intervals", "matrix", "frontier", "trend")

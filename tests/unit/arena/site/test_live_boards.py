@@ -16,7 +16,7 @@ import pytest
 from tests.unit.arena.site.test_store import NOW, RULES, battle, cast, database, filled, server, where  # noqa: F401
 
 from moreseek.arena.live.boards import LiveBoards
-from moreseek.arena.replay import read_export, tells
+from moreseek.arena.replay import read_export
 from moreseek.arena.standings import style_board_from, style_board_of
 from moreseek.arena.store import battles as stored
 from moreseek.arena.store import counts, history, registry, tallies, vote_list, voters
@@ -28,6 +28,7 @@ from moreseek.arena.store.tables import answers, battles
 from moreseek.arena.store.tables import history as history_table
 from moreseek.arena.store.vote_list import Which
 from moreseek.arena.store.votes import Given
+from moreseek.arena.vote_lines import tells
 from moreseek.arena.web.chosen import PLOTS, STYLES
 from moreseek.arena.web.figures.drawing import apart, ticks
 from moreseek.arena.web.plain_words import in_plain_words
