@@ -13,6 +13,7 @@ from random import Random
 from urllib.parse import parse_qs
 
 import pytest
+from tests.unit.arena.site.running import running
 from tests.unit.arena.site.test_store import NOW, RULES, battle, cast, database, filled, server, where  # noqa: F401
 
 from moreseek.arena.live.boards import LiveBoards
@@ -122,6 +123,30 @@ def test_every_figure_leads_to_the_votes_behind_it(voted):
         assert all({one["left"], one["right"]} == {pair["a"], pair["b"]} for one in behind)
     assert len(http.get("/votes.json?category=maths").json()["votes"]) == 6
     assert "what is" not in http.get("/votes").text
+
+
+def test_the_pictures_of_a_page_are_requests_of_their_own_and_lead_to_votes(voted):
+    http = voted.browser().http
+    page = http.get("/leaderboard?lang=zh&category=maths").text
+    assert 'class="figure"' not in page
+    frames = [html.unescape(one) for one in re.findall(r'data-figure="([^"]*)"', page)]
+    assert [one.split("?")[0] for one in frames] == [f"embed/{name}" for name in PLOTS]
+    for frame in frames:
+        picture = http.get(f"/{frame}").text
+        assert picture.count('<svg xmlns="http://www.w3.org/2000/svg" class="figure"') == 1
+        for link in set(re.findall(r'data-votes="([^"]*)"', picture)):
+            assert http.get("/" + html.unescape(link)).status_code == 200
+    assert "data-votes" in http.get(f"/{frames[0]}").text
+
+
+def test_a_vote_on_one_server_is_on_the_next_page_of_another(voted):
+    with running(voted.arena.settings) as other:  # the same database
+        for i in range(3):
+            before = other.browser().http.get("/leaderboard.json").json()["votes"]
+            voted.browser().battle_and_vote(f"and {i}?", "tie", category="maths")
+            assert other.browser().http.get("/leaderboard.json").json()["votes"] == before + 1
+            page = other.browser().http.get("/leaderboard?category=maths&lang=en").text
+            assert f"<p>{7 + i} <a" in page
 
 
 def test_numbers_of_the_matrix_are_a_count_of_the_votes(voted):
