@@ -46,11 +46,11 @@ def _reached(edges: np.ndarray, start: int) -> np.ndarray:
 
 
 def describe(names: tuple[str, ...], number: np.ndarray, most: int = 6) -> str:
-    """The components in words: {A, B, … 12 more}, {C}."""
+    """The components in words: {A, B, … +12}, {C}."""
     groups = []
     for component in range(1, int(number.max()) + 1)[:most] if number.size else []:
         inside = [names[place] for place in np.flatnonzero(number == component)]
         left = len(inside) - most
-        groups.append("{" + ", ".join(inside[:most]) + (f", … {left} more" if left > 0 else "") + "}")
+        groups.append("{" + ", ".join(inside[:most]) + (f", … +{left}" if left > 0 else "") + "}")
     left = (int(number.max()) if number.size else 0) - most
-    return ", ".join(groups) + (f", … {left} more" if left > 0 else "")
+    return ", ".join(groups) + (f", … +{left}" if left > 0 else "")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from moreseek.arena.cautions import Caution
 from moreseek.arena.cells import Cells, count_cells, from_counts
 from moreseek.arena.leaderboard import board_json
 from moreseek.arena.ratings import MIN_VOTES, Ratings, bradley_terry, from_cells
@@ -20,7 +21,6 @@ from moreseek.errors import InputError
 BOARDS = ("overall", "base", "reasoning", "zh", "en")
 CLUSTERED_VOTES = 20_000
 """Up to so many votes a board's intervals allow for voters and prompts; above, they come from counts alone."""
-_FROM_COUNTS = "Intervals take votes as independent: above {:,} votes this board comes from counts alone."
 
 
 def board_of(
@@ -101,7 +101,7 @@ def _from_cells(cells: Cells, families: Mapping[str, str], name: str, min_votes:
     ratings = from_cells(cells, min_votes=min_votes)
     # The votes that would flip the top take many refits to find: too slow for a board after every one of so many votes.
     found = _shown(ratings, families, name)
-    found["warnings"].append(_FROM_COUNTS.format(most))
+    found["warnings"].append(Caution("from_counts", most=most))
     return found
 
 

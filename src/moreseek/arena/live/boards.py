@@ -41,7 +41,7 @@ class LiveBoards:
         self._lock, self._style_lock = threading.Lock(), threading.Lock()
         self._replay, self._replayed = Replay(), 0
         self._seen = -1
-        self._made_of = Kept()
+        self.kept = Kept()
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
         self._styled: dict[tuple[str, str, tuple[str, ...]], tuple[float, dict[str, Any]]] = {}
         self._closed = -1
@@ -72,7 +72,7 @@ class LiveBoards:
             made, found = self._styled.get(key, (-STYLE_FRESH_S, {}))
             if not found or now - made > STYLE_FRESH_S:
                 with self._database.read() as connection:
-                    families = {row.name: row.family for row in self._made_of.known(connection)}
+                    families = {row.name: row.family for row in self.kept.known(connection)}
                     votes = styled(connection, Which(board, category), self._most, features)
                 found = style_board_of(votes, families, board, category, self._min_votes, features)
                 self._styled[key] = now, found
@@ -81,18 +81,18 @@ class LiveBoards:
     def contestants(self) -> dict[str, registry.Registered]:
         """Every contestant ever entered, by name."""
         with self._database.read() as connection:
-            return {row.name: row for row in self._made_of.known(connection)}
+            return {row.name: row for row in self.kept.known(connection)}
 
     def tallies(self) -> dict[str, Tally]:
         """What the answers of each contestant took, by name."""
         with self._database.read() as connection:
-            names = {row.id: row.name for row in self._made_of.known(connection)}
+            names = {row.id: row.name for row in self.kept.known(connection)}
             return {names[one]: tally for one, tally in tallies.means(connection).items()}
 
     def table(self, board: str = "overall", category: str = "") -> tuple[list[str], np.ndarray]:
         """All contestants, and the counts (M, M, 4) of a board."""
         with self._database.read() as connection:
-            known, table = self._made_of.counted(connection, board, category)
+            known, (table,) = self.kept.counted(connection, (board, category))
             return [row.name for row in known], table
 
     def trend(self, board: str, category: str, now: float) -> Sequence[history.Point]:
@@ -128,7 +128,7 @@ class LiveBoards:
 
     def _keep_early_days(self, connection: Connection, last: int) -> None:
         replay = ledger.replay(connection)
-        ids = {row.name: row.id for row in self._made_of.known(connection)}
+        ids = {row.name: row.id for row in self.kept.known(connection)}
         for board, category in history.boards(connection):
             votes = on_board(replay, board, category)
             assert votes.time is not None
@@ -140,17 +140,12 @@ class LiveBoards:
         return from_cells(count_cells(votes), min_votes=self._min_votes)
 
     def _from_counts(self, connection: Connection, board: str, category: str) -> tuple[Ratings, dict[str, int]]:
-        known, table = self._made_of.counted(connection, board, category)
+        known, (table,) = self.kept.counted(connection, (board, category))
         cells = cells_that_met([row.name for row in known], table)
         return from_cells(cells, min_votes=self._min_votes), {row.name: row.id for row in known}
 
-    def replay(self) -> Replay:
-        """The whole ledger so far."""
-        with self._lock, self._database.read() as connection:
-            return self._read_on(connection)
-
     def _compute(self, connection: Connection, board: str, category: str) -> dict[str, Any]:
-        known, table = self._made_of.counted(connection, board, category)
+        known, (table,) = self.kept.counted(connection, (board, category))
         if table.sum() > self._most:
             families = {row.name: row.family for row in known}
             return board_from_counts(families, table, board, category, self._min_votes, self._most)

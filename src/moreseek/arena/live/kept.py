@@ -13,6 +13,8 @@ from moreseek.arena.store import counts, ledger, registry
 from moreseek.arena.store.registry import Registered
 from moreseek.arena.votes import OUTCOMES
 
+Board = tuple[str, str]
+"""A board's name and its category."""
 _SILENT = {"judge", "judgement", "forgotten"}  # lines that move neither a count nor the registry
 _OF_REGISTRY = {"action", "changed", "withdrawn"}  # those that move the registry alone
 _MOST_LINES = 2_000  # after more lines than that everything is read anew sooner
@@ -25,22 +27,23 @@ class Kept:
         self._lock = threading.Lock()
         self._seq = -1  # the last line that is in the following
         self._known: Sequence[Registered] = ()
-        self._tables: dict[tuple[str, str], np.ndarray] = {}  # (M, M, 4); never changed, only replaced
+        self._tables: dict[Board, np.ndarray] = {}  # (M, M, 4); never changed, only replaced
 
     def known(self, connection: Connection) -> Sequence[Registered]:
         """Every contestant ever entered, in order of entry, at the connection's moment."""
         with self._lock:
             return self._known if self._caught_up(connection) else registry.registered(connection)
 
-    def counted(self, connection: Connection, board: str, category: str) -> tuple[Sequence[Registered], np.ndarray]:
-        """The same, and the counts (M, M, 4) of a board in their order, to be read only."""
+    def counted(self, connection: Connection, *boards: Board) -> tuple[Sequence[Registered], list[np.ndarray]]:
+        """The same, and the counts (M, M, 4) of each board in their order, to be read only."""
         with self._lock:
             if not self._caught_up(connection):
                 known = registry.registered(connection)
-                return known, _table(connection, known, board, category)
-            if (board, category) not in self._tables:
-                self._tables[board, category] = _table(connection, self._known, board, category)
-            return self._known, self._tables[board, category]
+                return known, [_table(connection, known, board) for board in boards]
+            for board in boards:
+                if board not in self._tables:
+                    self._tables[board] = _table(connection, self._known, board)
+            return self._known, [self._tables[board] for board in boards]
 
     def _caught_up(self, connection: Connection) -> bool:
         """Whether what is kept is of the connection's moment, after the lines since; it may see an earlier one."""
@@ -74,8 +77,8 @@ class Kept:
                 self._tables[key] = _read_only(moved)
 
 
-def _table(connection: Connection, known: Sequence[Registered], board: str, category: str) -> np.ndarray:
-    return _read_only(counts.table(connection, [row.id for row in known], board, category))
+def _table(connection: Connection, known: Sequence[Registered], board: Board) -> np.ndarray:
+    return _read_only(counts.table(connection, [row.id for row in known], *board))
 
 
 def _read_only(table: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from moreseek.arena.cautions import Caution
 from moreseek.arena.latex import latex_of
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.tallies import Tally
@@ -88,9 +89,15 @@ def _leaderboard(request: Request, arena: Arena, chosen: Chosen) -> Response:
         request, "leaderboard.html.jinja", found=found, boards=BOARDS, chosen=chosen, known=known, waiting=waiting,
         heading=chosen.titled(WORDS[language]), judges=arena.judged.names(), styles=STYLES,
         categories=arena.settings.arena.categories, spread=_spread(found["rows"]), tallies=took, plots=chosen.plots,
+        cautions=[_caution(WORDS[language], one) for one in found["warnings"]],
         plain={row["name"]: row for row in plain}, base=str(request.base_url),
         words=in_plain_words(found["rows"], arena.settings.arena.min_votes, language),
     )  # fmt: skip
+
+
+def _caution(w: Mapping[str, str], caution: Caution) -> str:
+    by = caution.parts.get("by", "")
+    return w[f"caution_{caution.code}"].format(**{**caution.parts, "by": w.get(f"cluster_{by}", by)})
 
 
 def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

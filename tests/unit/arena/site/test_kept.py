@@ -18,9 +18,9 @@ def same(kept, database):  # noqa: F811
         known = registry.registered(connection)
         for board, category in BOARDS:
             table = counts.table(connection, [row.id for row in known], board, category)
-            found = kept.counted(connection, board, category)
-            assert found[0] == kept.known(connection) == known
-            assert np.array_equal(found[1], table)
+            found, (ours,) = kept.counted(connection, (board, category))
+            assert found == kept.known(connection) == known
+            assert np.array_equal(ours, table)
 
 
 def test_counts_in_memory_follow_votes_undos_exclusions_and_entries(database):  # noqa: F811
@@ -52,12 +52,12 @@ def test_an_earlier_moment_is_read_as_it_was(database):  # noqa: F811
     kept = Kept()
     cast(database, battle(database))
     with database.read() as earlier:
-        before = kept.counted(earlier, "overall", "")
+        before, (table_before,) = kept.counted(earlier, ("overall", ""))
         cast(database, battle(database, "another", prompt="another"), session="another")
         same(kept, database)
-        known, table = kept.counted(earlier, "overall", "")
-        assert known == before[0]
-        assert np.array_equal(table, before[1])
+        known, (table,) = kept.counted(earlier, ("overall", ""))
+        assert known == before
+        assert np.array_equal(table, table_before)
     same(kept, database)
 
 
@@ -65,7 +65,7 @@ def test_what_was_given_out_stays_as_it_was_and_nobody_can_change_it(database): 
     kept = Kept()
     cast(database, battle(database))
     with database.read() as connection:
-        _, table = kept.counted(connection, "overall", "")
+        _, (table,) = kept.counted(connection, ("overall", ""))
         with pytest.raises(ValueError, match="read-only"):
             table[:] = 7
     cast(database, battle(database, "another", prompt="another"), session="another")

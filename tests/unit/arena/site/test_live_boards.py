@@ -16,6 +16,7 @@ import pytest
 from tests.unit.arena.site.running import running
 from tests.unit.arena.site.test_store import NOW, RULES, battle, cast, database, filled, server, where  # noqa: F401
 
+from moreseek.arena import cautions
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.replay import read_export
 from moreseek.arena.standings import style_board_from, style_board_of
@@ -33,6 +34,7 @@ from moreseek.arena.vote_lines import tells
 from moreseek.arena.web.chosen import PLOTS, STYLES
 from moreseek.arena.web.figures.drawing import apart, ticks
 from moreseek.arena.web.plain_words import in_plain_words
+from moreseek.arena.web.words import WORDS
 
 DAY = 86_400.0
 
@@ -197,6 +199,26 @@ def test_ranks_in_plain_words_in_both_languages():
     assert in_plain_words([row("D", None, None, None, 7)], 30, "en")[0].startswith("D is provisional")
     many = [row(name, 1, 1, 11) for name in "ABCDEFGHIJK"]
     assert "A, B, C and 8 others" in in_plain_words(many, 30, "en")[0]
+
+
+def test_a_chinese_board_warns_in_chinese(arena):
+    site = arena(("ok", "second"), min_votes=2)
+    for i in range(3):
+        site.browser().battle_and_vote(f"what is {i}?", "model_a", category="maths")
+    page = {lang: site.browser().http.get(f"/leaderboard?lang={lang}").text for lang in ("en", "zh")}
+    warned = site.arena.boards.board()["warnings"]
+    assert {one.code for one in warned} >= {"few_clusters"}
+    for one in warned:
+        assert html.escape(one, quote=False) in html.unescape(page["en"])
+        assert one not in html.unescape(page["zh"])
+    assert "学生 t 分布" in page["zh"]
+    assert "按投票者只有 3 个聚类" in page["zh"]
+
+
+@pytest.mark.parametrize("code", cautions.TEXTS)
+def test_every_caution_is_said_in_both_languages_with_the_same_parts(code):
+    english, chinese = (set(re.findall(r"{(\w+)", WORDS[lang][f"caution_{code}"])) for lang in ("en", "zh"))
+    assert english == chinese
 
 
 def test_labels_stand_apart_and_ticks_are_round():
