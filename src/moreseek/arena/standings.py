@@ -46,14 +46,16 @@ def board_of_votes(
 
 
 def style_board_of(
-    votes: Votes, families: Mapping[str, str], board: str, category: str, min_votes: int = MIN_VOTES,
-    features: Sequence[str] = STYLE,
+    votes: Votes, families: Mapping[str, str], name: str, min_votes: int = MIN_VOTES,
+    features: Sequence[str] = STYLE, judged: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """A board with these features of the answers held equal, from the latest votes of it that tell them."""
-    name = board_name(board, category)
     if len(votes) == 0:
-        return _shown(bradley_terry(votes, min_votes=min_votes), families, name)
-    return _shown(style_controlled(votes, features, min_votes=min_votes), families, name)
+        ratings = bradley_terry(votes, min_votes=min_votes)
+    else:
+        ratings = style_controlled(votes, features, min_votes=min_votes)
+    found = _shown(ratings, families, name)
+    return found | {"side_effect": None} if judged else found
 
 
 def style_board_from(
@@ -66,7 +68,7 @@ def style_board_from(
     if len(votes) == 0:
         raise InputError(f"no vote on this board tells {', '.join(chosen)} of both answers.")
     latest = votes.where(np.s_[-CLUSTERED_VOTES:]).present()
-    return style_board_of(latest, replay.families, board, category, min_votes, chosen)
+    return style_board_of(latest, replay.families, board_name(board, category), min_votes, chosen)
 
 
 def _shown(ratings: Ratings, families: Mapping[str, str], name: str, flip: Flip | None = None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Boards of a running arena: never older than the last vote, computed once, kept until the next one."""
 
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,14 @@ from sqlalchemy import Connection
 
 from moreseek.arena.cells import count_cells
 from moreseek.arena.live.kept import Kept
+from moreseek.arena.live.lasting import Lasting
 from moreseek.arena.ratings import Ratings, from_cells
 from moreseek.arena.replay import Replay
 from moreseek.arena.standings import (
     BOARDS,
     CLUSTERED_VOTES,
     board_from_counts,
+    board_name,
     board_of,
     cells_that_met,
     on_board,
@@ -38,12 +39,12 @@ class LiveBoards:
 
     def __init__(self, database: Database, min_votes: int, most: int = CLUSTERED_VOTES) -> None:
         self._database, self._min_votes, self._most = database, min_votes, most
-        self._lock, self._style_lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._replay, self._replayed = Replay(), 0
         self._seen = -1
         self.kept = Kept()
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
-        self._styled: dict[tuple[str, str, tuple[str, ...]], tuple[float, dict[str, Any]]] = {}
+        self._styled = Lasting(STYLE_FRESH_S)
         self._closed = -1
 
     def board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
@@ -66,17 +67,14 @@ class LiveBoards:
         It is at most half a minute old.
         """
         _check(board)
-        key = board, category, features
-        with self._style_lock:  # a lock of its own: it takes longer than the plain boards, which must not wait for it
-            now = time.monotonic()
-            made, found = self._styled.get(key, (-STYLE_FRESH_S, {}))
-            if not found or now - made > STYLE_FRESH_S:
-                with self._database.read() as connection:
-                    families = {row.name: row.family for row in self.kept.known(connection)}
-                    votes = styled(connection, Which(board, category), self._most, features)
-                found = style_board_of(votes, families, board, category, self._min_votes, features)
-                self._styled[key] = now, found
-            return found
+
+        def make() -> dict[str, Any]:
+            with self._database.read() as connection:
+                families = {row.name: row.family for row in self.kept.known(connection)}
+                votes = styled(connection, Which(board, category), self._most, features)
+            return style_board_of(votes, families, board_name(board, category), self._min_votes, features)
+
+        return self._styled.get((board, category, features), make)
 
     def contestants(self) -> dict[str, registry.Registered]:
         """Every contestant ever entered, by name."""

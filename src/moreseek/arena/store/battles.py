@@ -1,12 +1,15 @@
 """Battles: a question, two contestants, two answers, and how it ended."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, insert, select, update
 
 from moreseek.arena.store.tables import answers, battles, contestants, ends, turns, undos, votes
+from moreseek.arena.style import style_of
+from moreseek.arena.vote_lines import STYLE
 
 ANSWERED, FAILED, ABANDONED = "answered", "failed", "abandoned"
 
@@ -109,3 +112,17 @@ def answers_of(connection: Connection, battle_id: str) -> list[Any]:
     """The answers turn by turn, the left one before the right one; those of a turn appear when both are whole."""
     chosen = select(answers).where(answers.c.battle_id == battle_id).order_by(answers.c.turn, answers.c.side)
     return list(connection.execute(chosen))
+
+
+def styles_of(said: Sequence[Any]) -> list[list[float | None]]:
+    """What all answers of the left side, and of the right one, are in vote_lines' STYLE and SERVED."""
+    return [_style_of([answer for answer in said if answer.side == side]) for side in (0, 1)]
+
+
+def _style_of(answers: Sequence[Any]) -> list[float | None]:
+    counted = [style_of(answer.text or "") for answer in answers]
+    costs = [answer.cost_usd for answer in answers]
+    return [
+        *(sum(one[feature] for one in counted) for feature in STYLE),
+        round(sum(answer.total_s for answer in answers), 3), None if None in costs else round(sum(costs), 9),
+    ]  # fmt: skip

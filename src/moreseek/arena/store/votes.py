@@ -12,8 +12,6 @@ from moreseek.arena.store import ledger, tallies
 from moreseek.arena.store.counts import add_to_counts, board_keys
 from moreseek.arena.store.tables import battles, undos, votes
 from moreseek.arena.store.voters import Voter
-from moreseek.arena.style import style_of
-from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import MoreseekError
 
@@ -80,7 +78,7 @@ def cast(connection: Connection, voter: Voter | None, battle_id: str, given: Giv
         raise RefusedError("too_late", 409, "The time to vote on this battle is over.")
     said = stored_battles.answers_of(connection, battle_id)
     kept_apart = _set_apart(connection, voter, battle, said, rules, now)
-    code, style = OUTCOMES.index(given.outcome), _style(said)
+    code, style = OUTCOMES.index(given.outcome), stored_battles.styles_of(said)
     row = {
         "battle_id": battle_id, "voter_id": voter.id, "at": now, "outcome": code, "reason": given.reason or None,
         "tags": json.dumps(given.tags, ensure_ascii=False) if given.tags else None, "style": json.dumps(style),
@@ -146,20 +144,6 @@ def _ended(battle: Any) -> float:
 
 def _boards(battle: Any, rated: bool) -> list[tuple[str, str]]:
     return board_keys(battle.left_kind, battle.right_kind, battle.category, battle.language, rated)
-
-
-def _style(said: Sequence[Any]) -> list[list[float | None]]:
-    """What all answers of the left side, and of the right one, are in replay's STYLE and SERVED."""
-    return [_style_of([answer for answer in said if answer.side == side]) for side in (0, 1)]
-
-
-def _style_of(answers: Sequence[Any]) -> list[float | None]:
-    counted = [style_of(answer.text or "") for answer in answers]
-    costs = [answer.cost_usd for answer in answers]
-    return [
-        *(sum(one[feature] for one in counted) for feature in STYLE),
-        round(sum(answer.total_s for answer in answers), 3), None if None in costs else round(sum(costs), 9),
-    ]  # fmt: skip
 
 
 def _standing(battle: Any) -> Cast | None:

@@ -242,7 +242,7 @@ def test_the_style_board_is_the_same_from_the_database_and_from_an_export(databa
         assert live["votes"] == LiveBoards(database, 10).board(which.board, which.category)["votes"] == len(votes)
         assert live["style"].keys() == {"tokens", "headers", "bold", "lists"}
     replay = read_export(tmp_path / "out.jsonl")
-    exported = style_board_of(replay.styled().present(), replay.families, "overall", "", 10)
+    exported = style_board_of(replay.styled().present(), replay.families, "overall", 10)
     assert exported == LiveBoards(database, 10).style_board()
 
 
