@@ -89,6 +89,7 @@ def test_axe_finds_nothing_on_any_page(site, script, browse, axe, language, dark
         *(f"embed/{name}" for name in PLOTS),
     ):  # fmt: skip
         page.goto(f"{site.url}/{path}{'&' if '?' in path else '?'}lang={language}")
+        until(page, "!document.querySelector('[data-figure]')")
         for details in page.locator("details").all():
             details.evaluate("(one) => { one.open = true; }")
         clean(path)
@@ -111,6 +112,7 @@ def shot(site, browse, pictures):
             pytest.skip("no Chinese font here (Debian: fonts-noto-cjk): its picture would show empty boxes")
 
         def take(**more):
+            until(page, "!document.querySelector('[data-figure]')")
             page.mouse.move(0, 0)
             page.wait_for_timeout(100)
             file = pictures / f"arena-{name}-{language}.png"

@@ -208,6 +208,7 @@ def test_a_figure_leads_to_the_votes_behind_it(site, visited):
         "#plot-matrix svg a",
         "#plot-intervals svg a",
         "#plot-frontier svg a text",
+        "#plot-trend svg a text",
     ):
         visited.goto(f"{site.url}/leaderboard?lang=en")
         visited.locator(place).first.click()

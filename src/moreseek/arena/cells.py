@@ -6,6 +6,7 @@ intervals need nothing else (only clustered intervals look at single votes).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,10 +38,10 @@ class Cells:
         """All votes (their weight)."""
         return float(self.counts.sum())
 
-    @property
+    @cached_property
     def battles(self) -> np.ndarray:
         """Weight of each pair, (K,)."""
-        return self.counts.sum(axis=1)
+        return self.counts @ np.ones(KINDS)  # a sum along an axis of four takes ten times as long
 
     @property
     def left_score(self) -> np.ndarray:
@@ -83,7 +84,7 @@ def count_cells(votes: Votes) -> Cells:
 
 def from_counts(names: Sequence[str], counts: np.ndarray) -> Cells:
     """Cells from a whole table (M, M, 4): outcomes of left contestant, right contestant."""
-    left, right = np.nonzero(counts.any(axis=2))
+    left, right = np.nonzero(counts @ np.ones(KINDS))
     apart = left != right
     left, right = left[apart], right[apart]
     chosen = counts[left, right].astype(np.float64)  # (K, 4)

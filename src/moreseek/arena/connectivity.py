@@ -15,8 +15,7 @@ def components(cells: Cells) -> np.ndarray:
     M = cells.size
     if M == 0:
         return np.zeros(0, np.int64)
-    not_left = cells.counts.sum(axis=1) - cells.counts[:, A_WINS]
-    not_right = cells.counts.sum(axis=1) - cells.counts[:, B_WINS]
+    not_left, not_right = cells.battles - cells.counts[:, A_WINS], cells.battles - cells.counts[:, B_WINS]
     beaten = np.zeros((M, M), bool)  # beaten[i, j]: i has at least half a win over j
     beaten[cells.left[not_right > 0], cells.right[not_right > 0]] = True
     beaten[cells.right[not_left > 0], cells.left[not_left > 0]] = True
@@ -47,11 +46,11 @@ def _reached(edges: np.ndarray, start: int) -> np.ndarray:
 
 
 def describe(names: tuple[str, ...], number: np.ndarray, most: int = 6) -> str:
-    """The components in words: {A, B, … 12 more}, {C}."""
+    """The components in words: {A, B, … +12}, {C}."""
     groups = []
     for component in range(1, int(number.max()) + 1)[:most] if number.size else []:
         inside = [names[place] for place in np.flatnonzero(number == component)]
         left = len(inside) - most
-        groups.append("{" + ", ".join(inside[:most]) + (f", … {left} more" if left > 0 else "") + "}")
+        groups.append("{" + ", ".join(inside[:most]) + (f", … +{left}" if left > 0 else "") + "}")
     left = (int(number.max()) if number.size else 0) - most
-    return ", ".join(groups) + (f", … {left} more" if left > 0 else "")
+    return ", ".join(groups) + (f", … +{left}" if left > 0 else "")

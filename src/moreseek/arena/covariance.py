@@ -83,8 +83,10 @@ def weighted(votes: Votes, residual: np.ndarray) -> np.ndarray:
 def _meat(cells: Cells, found: Fit) -> np.ndarray:
     """Σ s sᵀ over independent votes."""
     M = cells.size
-    residual = SCORES[None, :] - _chance(found, cells.left, cells.right)[:, None]  # (K, 4)
-    spread = (cells.squares * residual**2).sum(axis=1)
+    chance = _chance(found, cells.left, cells.right)
+    spread = np.zeros_like(chance)  # (K,)
+    for kind, score in enumerate(SCORES):
+        spread += cells.squares[:, kind] * (score - chance) ** 2
     met = cells.square(spread)
     out = np.zeros((M + found.has_side, M + found.has_side))
     out[:M, :M] = -(met + met.T)

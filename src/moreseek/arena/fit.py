@@ -1,6 +1,7 @@
 """Bradley–Terry by Newton's method on cells, with a prior where the ratings would not exist, and a side term."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Fit:
     hessian: np.ndarray  # (M, M), or (M + 1, M + 1) with a side term: minus the second derivative
     steps: int
 
-    @property
+    @cached_property
     def inverse(self) -> np.ndarray:
         """Inverse of the Hessian; on the mean-zero subspace where there is no prior to tie the mean down."""
         size = len(self.theta)

@@ -16,8 +16,9 @@ def latex_of(board: dict[str, Any]) -> str:
 
     A document needs ``\\usepackage{booktabs}``; names beyond Latin, XeLaTeX or LuaLaTeX and a font that has them.
     """
+    called = " ".join(visible(board["board"]).split())  # a comment ends with its line
     lines = [
-        f"% {visible(board['board'])}: {board['votes']:,} votes, {board['gauge']}, {board['level']:.0%} intervals",
+        f"% {called}: {board['votes']:,} votes, {board['gauge']}, {board['level']:.0%} intervals",
         r"\begin{tabular}{rrlrrrr}",
         r"\toprule",
         r"Rank & Range & Model & Rating & Interval & Votes & Wins \\",

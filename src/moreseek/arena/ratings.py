@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from moreseek.arena.cautions import Caution
 from moreseek.arena.cells import Cells, count_cells
 from moreseek.arena.clusters import cluster_count
 from moreseek.arena.columns import as_votes
@@ -110,13 +111,9 @@ def settle(cells: Cells, prior: float | None, start: np.ndarray | None = None) -
             f"components {describe(cells.names, component)}. Give a prior, for example 1."
         )
     used = (1.0 if apart else 0.0) if prior is None else prior
-    warnings = []
+    warnings: list[str] = []
     if apart:
-        warnings.append(
-            f"The win graph is not strongly connected: {int(component.max())} components "
-            f"{describe(cells.names, component)}. Ratings across components rest on a prior (one virtual half-win "
-            "and half-loss each), not on votes."
-        )
+        warnings.append(Caution("apart", components=int(component.max()), named=describe(cells.names, component)))
     return fit(cells, used, start=start), component, warnings
 
 
@@ -132,15 +129,12 @@ def _side_fit(cells: Cells, found: Fit) -> Fit | None:
 
 
 def _cautions(cells: Cells, clusters: dict[str, int]) -> list[str]:
-    out = []
+    out: list[str] = []
     if cells.votes == 0:
-        out.append("There are no votes: every rating is the prior's.")
+        out.append(Caution("no_votes"))
     if cells.self_battles:
-        out.append(f"{plain(cells.self_battles)} battles of a contestant with itself were left out.")
+        out.append(Caution("self_battles", battles=plain(cells.self_battles)))
     for name, count in clusters.items():
         if count < FEW_CLUSTERS:
-            out.append(
-                f"Only {count} clusters by {name}: the intervals use Student's t with {max(1, count - 1)} degrees of "
-                "freedom, and are still rough."
-            )
+            out.append(Caution("few_clusters", clusters=count, by=name, df=max(1, count - 1)))
     return out

@@ -6,15 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from moreseek.arena.votes import OUTCOMES, Codes, Labels, Votes
+from moreseek.arena.vote_lines import STYLE, VoteLines, tells, votes_from
+from moreseek.arena.votes import OUTCOMES, Votes
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 
-STYLE = ("tokens", "headers", "bold", "lists")
-SERVED = ("latency", "cost")
-"""What a vote's line says of its two answers: their style, then seconds and USD, null where those are not known."""
 START = "0" * 64
 """What the first line of a ledger follows."""
 PANEL = "judges"
@@ -40,6 +36,7 @@ class Replay:
 
     def __init__(self, entries: Iterable[dict[str, Any]] = ()) -> None:
         self.classes: dict[str, str] = {}  # of every contestant, in order of entry
+        self._places: dict[str, int] = {}
         self.families: dict[str, str] = {}
         self.withdrawn: dict[str, str] = {}
         self.apart: dict[str, int] = {}  # why votes were not rated, and how many
@@ -50,6 +47,7 @@ class Replay:
         self._votes: dict[str, dict[str, Any]] = {}  # by battle, in order
         self._judgements: dict[str, dict[str, dict[str, Any]]] = {}  # by judge, then by battle
         self._undone: set[str] = set()
+        self._columns: VoteLines | None = None  # of the rated votes, from when they are first asked for
         for entry in entries:
             self.take(entry)
 
@@ -59,6 +57,7 @@ class Replay:
         if kind == "entered":
             if entry["name"] in self.classes:
                 raise ValueError(f"'{entry['name']}' enters twice")
+            self._places[entry["name"]] = len(self.classes)
             self.classes[entry["name"]] = entry["class"]
             self.families[entry["name"]] = entry["family"]
             self.settings[entry["name"]] = entry["settings"]
@@ -70,10 +69,13 @@ class Replay:
             if entry["battle"] not in self._votes:
                 raise ValueError(f"battle {entry['battle']} has no vote to take back")
             self._undone.add(entry["battle"])
+            self._columns = None
         elif kind == "voter_excluded":
             self.excluded[entry["voter"]] = entry
+            self._columns = None
         elif kind == "voter_restored":
             self.excluded.pop(entry["voter"], None)
+            self._columns = None
         elif kind == "judge":
             self.judges[entry["name"]] = entry["settings"]
             self._judgements[entry["name"]] = {}
@@ -91,6 +93,8 @@ class Replay:
         if entry["set_apart"]:
             self.apart[entry["set_apart"]] = self.apart.get(entry["set_apart"], 0) + 1
         self._votes[entry["battle"]] = entry
+        if self._columns is not None and self.is_rated(entry):
+            self._columns.add([entry], self._places)
 
     def _take_judgement(self, entry: dict[str, Any]) -> None:
         judged = self._judgements[entry["judge"]]
@@ -138,46 +142,14 @@ class Replay:
         """People's votes that count, with voter, prompt, category and language; or what a judge said, without voter."""
         if judge:
             return votes_from(list(self.judged(judge).values()), self.names, ("prompt", "category", "language"))
-        return votes_from(self.rated(), self.names)
+        if self._columns is None:
+            self._columns = VoteLines()
+            self._columns.add(self.rated(), self._places)
+        return self._columns.votes(self.names)
 
     def styled(self, features: Sequence[str] = STYLE) -> Votes:
         """People's votes that count and whose lines tell all of these features of the answers."""
         return votes_from([vote for vote in self.rated() if tells(vote, features)], self.names)
-
-
-def tells(vote: dict[str, Any], features: Sequence[str]) -> bool:
-    """Whether a vote's line has these features of both answers. (Older lines have the style alone, or nothing.)"""
-    told = vote.get("style") or [[], []]
-    places = [(*STYLE, *SERVED).index(name) for name in features]
-    return all(place < len(side) and side[place] is not None for side in told for place in places)
-
-
-def votes_from(
-    rated: Sequence[dict[str, Any]], names: Sequence[str],
-    labels: Sequence[str] = ("voter", "prompt", "category", "language"),
-) -> Votes:  # fmt: skip
-    """Votes in memory from lines of a ledger, in their order; as features, what all of them tell of their answers."""
-    place = {name: i for i, name in enumerate(names)}
-    columns: dict[str, Labels] = {}
-    for label in labels:
-        codes = Codes()
-        found = codes.of([vote[label] for vote in rated], len(rated))
-        columns[label] = Labels(found, tuple(map(str, codes)))
-    left, right, outcome = (
-        np.array(list(column), np.int32)
-        for column in (
-            (place[vote["left"]] for vote in rated),
-            (place[vote["right"]] for vote in rated),
-            (OUTCOMES.index(vote["outcome"]) for vote in rated),
-        )
-    )
-    time = np.array([vote["at"] for vote in rated], np.float64)
-    features = {
-        name: np.array([[side[i] for side in vote["style"]] for vote in rated], np.float64)  # (n, 2)
-        for i, name in enumerate((*STYLE, *SERVED))
-        if rated and all(tells(vote, [name]) for vote in rated)
-    }
-    return Votes(tuple(names), left, right, outcome, columns, time, features)
 
 
 def read_export(path: Path) -> Replay:

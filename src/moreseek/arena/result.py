@@ -101,6 +101,8 @@ class Ratings:
     def better(self) -> np.ndarray:
         """(M, M) i is significantly better than j: Holm over all pairs that have ranks."""
         ranked = np.flatnonzero(~self.provisional)
+        if len(ranked) == len(self.names):
+            return significance.better_than(self.theta, self.covariance, self.level, self.df)
         out = np.zeros((len(self.names), len(self.names)), bool)
         inner = significance.better_than(
             self.theta[ranked], self.covariance[..., ranked[:, None], ranked], self.level, self.df
@@ -153,18 +155,19 @@ class Ratings:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a contestant in the form of the leaderboard's JSON, best first."""
-        low, high = self.ci_low, self.ci_high
-        rank, rank_low, rank_high = self.ranks
+        # Lists, since one element of an array costs more than a hundred of a list, and a board is made after each vote.
+        columns = (self.rating, self.ci_low, self.ci_high, self.se, *self.ranks, self.battles, self.wins, self.ties,
+                   self.provisional, self.component)  # fmt: skip
+        rows = list(zip(self.names, *(column.tolist() for column in columns), strict=True))
         return [
             {
-                "name": self.names[i], "rating": float(self.rating[i]), "ci_low": float(low[i]),
-                "ci_high": float(high[i]), "se": float(self.se[i]),
-                "rank": int(rank[i]) or None, "rank_low": int(rank_low[i]) or None,
-                "rank_high": int(rank_high[i]) or None,
-                "battles": plain(self.battles[i]), "wins": plain(self.wins[i]), "ties": plain(self.ties[i]),
-                "provisional": bool(self.provisional[i]), "component": int(self.component[i]),
+                "name": name, "rating": rating, "ci_low": low, "ci_high": high, "se": se, "rank": rank or None,
+                "rank_low": best or None, "rank_high": worst or None, "battles": plain(battles), "wins": plain(wins),
+                "ties": plain(ties), "provisional": provisional, "component": component,
             }
-            for i in np.lexsort((np.array(self.names, dtype=object), -self.theta))
+            for name, rating, low, high, se, rank, best, worst, battles, wins, ties, provisional, component in (
+                rows[i] for i in np.lexsort((np.array(self.names, dtype=object), -self.theta)).tolist()
+            )
         ]  # fmt: skip
 
     def side_effect(self) -> dict[str, float] | None:

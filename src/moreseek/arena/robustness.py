@@ -46,18 +46,23 @@ def fewest_votes_to_flip(ratings: Ratings) -> Flip | None:
     order = ranked[np.argsort(-theta[ranked], kind="stable")]
     leader, inverse = order[0], ratings.fitted.inverse
     residual = SCORES[None, :] - sigmoid(theta[cells.left] - theta[cells.right])[:, None]  # (K, 4)
+    given = np.flatnonzero(cells.counts)  # places in (K, 4), of which most are empty
+    counts = cells.counts.reshape(-1)[given]
     guesses = []
     for rival in order[1 : 1 + _NEAREST]:
         gap = inverse[leader] - inverse[rival]
-        pull = ((gap[cells.left] - gap[cells.right])[:, None] * residual).reshape(-1)  # what one vote holds up
-        taken = np.argsort(-pull, kind="stable")
-        taken = taken[pull[taken] > 0]
-        reach = np.cumsum(pull[taken] * cells.counts.reshape(-1)[taken])
+        pull = ((gap[cells.left] - gap[cells.right])[:, None] * residual).reshape(-1)[given]  # what one vote holds up
+        tried = sorted(guess for guess, _, _ in guesses)[:_RIVALS]
+        if len(tried) == _RIVALS and theta[leader] - theta[rival] > pull.max() * tried[-1]:
+            continue  # it needs more votes than the rivals that will be tried
+        holding = np.flatnonzero(pull > 0)
+        taken = holding[np.argsort(-pull[holding], kind="stable")]
+        reach = np.cumsum(pull[taken] * counts[taken])
         enough = int(np.searchsorted(reach, theta[leader] - theta[rival]))
-        guesses.append((cells.counts.reshape(-1)[taken[: enough + 1]].sum(), int(rival), taken))
+        guesses.append((int(counts[taken[: enough + 1]].sum()), int(rival), given[taken]))
     best: tuple[int, int, np.ndarray] | None = None
-    for _, rival, taken in sorted(guesses, key=lambda guess: guess[0])[:_RIVALS]:
-        found = _needed(ratings, int(leader), rival, taken, None if best is None else best[0])
+    for guess, rival, taken in sorted(guesses, key=lambda guess: guess[0])[:_RIVALS]:
+        found = _needed(ratings, int(leader), rival, taken, guess, None if best is None else best[0])
         if found is not None:
             best = (found, rival, taken)
     if best is None:
@@ -65,15 +70,29 @@ def fewest_votes_to_flip(ratings: Ratings) -> Flip | None:
     return _described(ratings, int(leader), best[1], best[2], best[0])
 
 
-def _needed(ratings: Ratings, leader: int, rival: int, taken: np.ndarray, below: int | None) -> int | None:
-    """The smallest number of votes, taken in this order, after which the rival is before the leader."""
+def _needed(ratings: Ratings, leader: int, rival: int, taken: np.ndarray, guess: int, below: int | None) -> int | None:
+    """The smallest number of votes, taken in this order, after which the rival is before the leader.
+
+    It is looked for around a guess, in steps that double: each look is a fit.
+    """
     most = int(ratings.cells.counts.reshape(-1)[taken].sum()) if below is None else below - 1
-    if most < 1 or not _flipped(ratings, leader, rival, taken, most):
+    if most < 1:
         return None
-    low, high = 0, 1
-    while high < most and not _flipped(ratings, leader, rival, taken, high):
-        low, high = high, high * 2
-    high = min(high, most)
+    high, step = min(max(1, guess), most), 1
+    if _flipped(ratings, leader, rival, taken, high):
+        low = max(0, high - step)
+        while low > 0 and _flipped(ratings, leader, rival, taken, low):
+            step *= 2
+            low, high = max(0, low - step), low
+    else:
+        low = high
+        while True:
+            if low == most:
+                return None
+            high = min(most, low + step)
+            if _flipped(ratings, leader, rival, taken, high):
+                break
+            low, step = high, step * 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _flipped(ratings, leader, rival, taken, middle) else (middle, high)

@@ -34,12 +34,13 @@ def best_of_families(ratings: Ratings, families: Mapping[str, str]) -> dict[str,
     for place, name in enumerate(ratings.names):
         members.setdefault(families.get(name, name), []).append(place)
     out = {}
+    rating, se, high = ratings.rating.tolist(), ratings.se.tolist(), ratings.ci_high.tolist()
     for places in members.values():
         if len(places) < 2:
             continue
-        best = max(places, key=lambda place: ratings.theta[place])
-        low = selected_low(float(ratings.rating[best]), float(ratings.se[best]), len(places), ratings.level, ratings.df)
-        out[ratings.names[best]] = Selected(len(places), low, float(ratings.ci_high[best]))
+        best = max(places, key=rating.__getitem__)
+        low = selected_low(rating[best], se[best], len(places), ratings.level, ratings.df)
+        out[ratings.names[best]] = Selected(len(places), low, high[best])
     return out
 
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from moreseek.arena.cautions import Caution
 from moreseek.arena.cells import Cells, count_cells, from_counts
 from moreseek.arena.leaderboard import board_json
 from moreseek.arena.ratings import MIN_VOTES, Ratings, bradley_terry, from_cells
-from moreseek.arena.replay import STYLE, Replay
+from moreseek.arena.replay import Replay
 from moreseek.arena.robustness import Flip, fewest_votes_to_flip
 from moreseek.arena.selection import best_of_families
 from moreseek.arena.style import style_controlled
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.votes import Votes
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
@@ -19,7 +21,6 @@ from moreseek.errors import InputError
 BOARDS = ("overall", "base", "reasoning", "zh", "en")
 CLUSTERED_VOTES = 20_000
 """Up to so many votes a board's intervals allow for voters and prompts; above, they come from counts alone."""
-_FROM_COUNTS = "Intervals take votes as independent: above {:,} votes this board comes from counts alone."
 
 
 def board_of(
@@ -45,14 +46,16 @@ def board_of_votes(
 
 
 def style_board_of(
-    votes: Votes, families: Mapping[str, str], board: str, category: str, min_votes: int = MIN_VOTES,
-    features: Sequence[str] = STYLE,
+    votes: Votes, families: Mapping[str, str], name: str, min_votes: int = MIN_VOTES,
+    features: Sequence[str] = STYLE, judged: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """A board with these features of the answers held equal, from the latest votes of it that tell them."""
-    name = board_name(board, category)
     if len(votes) == 0:
-        return _shown(bradley_terry(votes, min_votes=min_votes), families, name)
-    return _shown(style_controlled(votes, features, min_votes=min_votes), families, name)
+        ratings = bradley_terry(votes, min_votes=min_votes)
+    else:
+        ratings = style_controlled(votes, features, min_votes=min_votes)
+    found = _shown(ratings, families, name)
+    return found | {"side_effect": None} if judged else found
 
 
 def style_board_from(
@@ -65,7 +68,7 @@ def style_board_from(
     if len(votes) == 0:
         raise InputError(f"no vote on this board tells {', '.join(chosen)} of both answers.")
     latest = votes.where(np.s_[-CLUSTERED_VOTES:]).present()
-    return style_board_of(latest, replay.families, board, category, min_votes, chosen)
+    return style_board_of(latest, replay.families, board_name(board, category), min_votes, chosen)
 
 
 def _shown(ratings: Ratings, families: Mapping[str, str], name: str, flip: Flip | None = None) -> dict[str, Any]:
@@ -90,15 +93,17 @@ def board_from_counts(
 
 def cells_that_met(names: Sequence[str], counts: np.ndarray) -> Cells:
     """Cells of a table (M, M, 4), without contestants that met nobody."""
-    met = np.flatnonzero(counts.any(axis=(0, 2)) | counts.any(axis=(1, 2)))
-    return from_counts([names[i] for i in met.tolist()], counts[np.ix_(met, met)])
+    battles = counts @ np.ones(counts.shape[2])  # (M, M)
+    met = np.flatnonzero(battles.any(axis=0) | battles.any(axis=1))
+    among = counts if len(met) == len(names) else counts[np.ix_(met, met)]
+    return from_counts([names[i] for i in met.tolist()], among)
 
 
 def _from_cells(cells: Cells, families: Mapping[str, str], name: str, min_votes: int, most: int) -> dict[str, Any]:
     ratings = from_cells(cells, min_votes=min_votes)
     # The votes that would flip the top take many refits to find: too slow for a board after every one of so many votes.
     found = _shown(ratings, families, name)
-    found["warnings"].append(_FROM_COUNTS.format(most))
+    found["warnings"].append(Caution("from_counts", most=most))
     return found
 
 

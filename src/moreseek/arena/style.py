@@ -15,7 +15,7 @@ from moreseek.arena.clusters import clusters_meats, independent_meat
 from moreseek.arena.covariance import centred, floored, weighted
 from moreseek.arena.fit import Fit, sigmoid
 from moreseek.arena.ratings import MIN_VOTES, POINTS, Ratings, bradley_terry
-from moreseek.arena.replay import SERVED, STYLE
+from moreseek.arena.vote_lines import SERVED, STYLE
 from moreseek.arena.votes import SCORES, Labels, Votes
 from moreseek.errors import FaultError, InputError
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from moreseek.arena.replay import STYLE
 from moreseek.arena.style import style_of
 from moreseek.arena.vote_files import Batch, VoteFile
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.votes import Votes
 from moreseek.errors import InputError
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moreseek.arena.cells import count_cells
+from moreseek.arena.cells import from_counts
 from moreseek.arena.ratings import from_cells
-from moreseek.arena.votes import A_WINS, B_WINS, SCORES, Votes
+from moreseek.arena.votes import A_WINS, B_WINS, SCORES, TIE, Votes
 
 ALPHA = 0.002
 """How often one look at an honest voter may flag it, over all tests together."""
@@ -31,23 +31,24 @@ class Finding:
     p: float
 
 
-def p_values(votes: Votes, voter: str, seed: int = 0) -> dict[str, float]:
+def p_values(others: np.ndarray, mine: Votes, seed: int = 0) -> dict[str, float]:
     """For each test how probable votes at least as odd are from somebody who votes as the others do.
+
+    ``others``: the counts (M, M, 4) of everybody else's votes, so that a look costs the same however many there are;
+    ``mine``: the voter's own, in their order, on the same M contestants.
 
     ``likelihood``: Fisher's M = −2 Σ ln p_i, for votes that are odd one by one; ``coin``: how little the decided votes
     follow the ratings, for those who click at random or against the rest; ``side``: for those who prefer a place;
     ``target``: the contestant that does best or worst beyond its rating, for those who push one. Nothing below FEWEST
     votes on contestants that others know well enough.
     """
-    own = votes.labels["voter"].codes == votes.labels["voter"].names.index(voter)
-    others = votes.where(~own)
-    met = np.bincount(others.a, minlength=len(votes.names)) + np.bincount(others.b, minlength=len(votes.names))
-    known = (met[votes.a] >= _KNOWN) & (met[votes.b] >= _KNOWN)
-    mine = votes.where(np.flatnonzero(own & known)[-_MOST:])
+    met = others.sum(axis=(1, 2)) + others.sum(axis=(0, 2))  # (M,)
+    known = (met[mine.a] >= _KNOWN) & (met[mine.b] >= _KNOWN)
+    mine = mine.where(np.flatnonzero(known)[-_MOST:])
     if len(mine) < FEWEST:
         return {}
     rng = np.random.default_rng(seed)
-    theta, V, ties = _fit(others)
+    theta, V, ties = _fit(others, mine.names)
     chance = _chances(theta[None, :], V, ties, mine)[0]  # (n, 3) as predicted: left, right, tie
     drawn = _drawn(theta, V, ties, mine, rng)  # (D, n) outcomes 0, 1, 2
     seen = np.minimum(mine.outcome, 2).astype(np.int64)  # both_bad counts as a tie
@@ -60,9 +61,9 @@ def p_values(votes: Votes, voter: str, seed: int = 0) -> dict[str, float]:
     }
 
 
-def suspicious(votes: Votes, voter: str, seed: int = 0) -> Finding | None:
+def suspicious(others: np.ndarray, mine: Votes, seed: int = 0) -> Finding | None:
     """The tests that a voter fails, Bonferroni over the tests, and the smallest p; None for one that passes."""
-    found = {test: min(1.0, p * len(_TESTS)) for test, p in p_values(votes, voter, seed).items()}
+    found = {test: min(1.0, p * len(_TESTS)) for test, p in p_values(others, mine, seed).items()}
     failed = [test for test, p in found.items() if p <= ALPHA]
     return Finding(", ".join(failed), min(found.values())) if failed else None
 
@@ -74,11 +75,12 @@ def too_fast(seconds: np.ndarray) -> Finding | None:
     return Finding("too_fast", 0.0)
 
 
-def _fit(others: Votes) -> tuple[np.ndarray, np.ndarray, float]:
+def _fit(others: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, float]:
     """Strengths and their covariance from decided votes, and the share of ties. (Half-win ties would flatten both.)"""
-    counted = np.bincount(others.outcome, minlength=4)
-    ties = (counted[2:].sum() + 1) / (counted.sum() + 3)
-    ratings = from_cells(count_cells(others.where(others.outcome <= B_WINS)))
+    decided = others.copy()
+    decided[:, :, TIE:] = 0
+    ties = (others[:, :, TIE:].sum() + 1) / (others.sum() + 3)
+    ratings = from_cells(from_counts(names, decided))
     return ratings.theta, ratings.covariance, float(ties)
 
 

@@ -1,7 +1,6 @@
 """Boards of a running arena: never older than the last vote, computed once, kept until the next one."""
 
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +8,15 @@ import numpy as np
 from sqlalchemy import Connection
 
 from moreseek.arena.cells import count_cells
-from moreseek.arena.live.kept_counts import KeptCounts
+from moreseek.arena.live.kept import Kept
+from moreseek.arena.live.lasting import Lasting
 from moreseek.arena.ratings import Ratings, from_cells
-from moreseek.arena.replay import STYLE, Replay
+from moreseek.arena.replay import Replay
 from moreseek.arena.standings import (
     BOARDS,
     CLUSTERED_VOTES,
     board_from_counts,
+    board_name,
     board_of,
     cells_that_met,
     on_board,
@@ -25,6 +26,7 @@ from moreseek.arena.store import history, ledger, registry, tallies
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tallies import Tally
 from moreseek.arena.store.vote_list import Which, styled
+from moreseek.arena.vote_lines import STYLE
 from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 
@@ -37,12 +39,12 @@ class LiveBoards:
 
     def __init__(self, database: Database, min_votes: int, most: int = CLUSTERED_VOTES) -> None:
         self._database, self._min_votes, self._most = database, min_votes, most
-        self._lock, self._style_lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._replay, self._replayed = Replay(), 0
         self._seen = -1
-        self._counts = KeptCounts()
+        self.kept = Kept()
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
-        self._styled: dict[tuple[str, str, tuple[str, ...]], tuple[float, dict[str, Any]]] = {}
+        self._styled = Lasting(STYLE_FRESH_S)
         self._closed = -1
 
     def board(self, board: str = "overall", category: str = "") -> dict[str, Any]:
@@ -65,33 +67,30 @@ class LiveBoards:
         It is at most half a minute old.
         """
         _check(board)
-        key = board, category, features
-        with self._style_lock:  # a lock of its own: it takes longer than the plain boards, which must not wait for it
-            now = time.monotonic()
-            made, found = self._styled.get(key, (-STYLE_FRESH_S, {}))
-            if not found or now - made > STYLE_FRESH_S:
-                with self._database.read() as connection:
-                    families = {row.name: row.family for row in registry.registered(connection)}
-                    votes = styled(connection, Which(board, category), self._most, features)
-                found = style_board_of(votes, families, board, category, self._min_votes, features)
-                self._styled[key] = now, found
-            return found
+
+        def make() -> dict[str, Any]:
+            with self._database.read() as connection:
+                families = {row.name: row.family for row in self.kept.known(connection)}
+                votes = styled(connection, Which(board, category), self._most, features)
+            return style_board_of(votes, families, board_name(board, category), self._min_votes, features)
+
+        return self._styled.get((board, category, features), make)
 
     def contestants(self) -> dict[str, registry.Registered]:
         """Every contestant ever entered, by name."""
         with self._database.read() as connection:
-            return {row.name: row for row in registry.registered(connection)}
+            return {row.name: row for row in self.kept.known(connection)}
 
     def tallies(self) -> dict[str, Tally]:
         """What the answers of each contestant took, by name."""
         with self._database.read() as connection:
-            names = {row.id: row.name for row in registry.registered(connection)}
+            names = {row.id: row.name for row in self.kept.known(connection)}
             return {names[one]: tally for one, tally in tallies.means(connection).items()}
 
     def table(self, board: str = "overall", category: str = "") -> tuple[list[str], np.ndarray]:
         """All contestants, and the counts (M, M, 4) of a board."""
         with self._database.read() as connection:
-            known, table = self._counted(connection, board, category)
+            known, (table,) = self.kept.counted(connection, (board, category))
             return [row.name for row in known], table
 
     def trend(self, board: str, category: str, now: float) -> Sequence[history.Point]:
@@ -127,7 +126,7 @@ class LiveBoards:
 
     def _keep_early_days(self, connection: Connection, last: int) -> None:
         replay = ledger.replay(connection)
-        ids = {row.name: row.id for row in registry.registered(connection)}
+        ids = {row.name: row.id for row in self.kept.known(connection)}
         for board, category in history.boards(connection):
             votes = on_board(replay, board, category)
             assert votes.time is not None
@@ -139,28 +138,16 @@ class LiveBoards:
         return from_cells(count_cells(votes), min_votes=self._min_votes)
 
     def _from_counts(self, connection: Connection, board: str, category: str) -> tuple[Ratings, dict[str, int]]:
-        known, table = self._counted(connection, board, category)
+        known, (table,) = self.kept.counted(connection, (board, category))
         cells = cells_that_met([row.name for row in known], table)
         return from_cells(cells, min_votes=self._min_votes), {row.name: row.id for row in known}
 
-    def replay(self) -> Replay:
-        """The whole ledger so far."""
-        with self._lock, self._database.read() as connection:
-            return self._read_on(connection)
-
     def _compute(self, connection: Connection, board: str, category: str) -> dict[str, Any]:
-        known, table = self._counted(connection, board, category)
+        known, (table,) = self.kept.counted(connection, (board, category))
         if table.sum() > self._most:
             families = {row.name: row.family for row in known}
             return board_from_counts(families, table, board, category, self._min_votes, self._most)
         return board_of(self._read_on(connection), board, category, self._min_votes, self._most)
-
-    def _counted(
-        self, connection: Connection, board: str, category: str
-    ) -> tuple[list[registry.Registered], np.ndarray]:
-        """All contestants, and the counts (M, M, 4) of a board in their order."""
-        known = registry.registered(connection)
-        return known, self._counts.table(connection, known, board, category)
 
     def _read_on(self, connection: Connection) -> Replay:
         for seq, entry, _ in ledger.lines(connection, self._replayed):

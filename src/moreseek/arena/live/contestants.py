@@ -10,7 +10,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from moreseek.config import Settings
 
-NAME = re.compile(r"[^\x00-\x1f\x7f<>\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]{1,80}")
+_UNSEEN = r"\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"  # or reads as what it is not
+NAME = re.compile(f"[^<>{_UNSEEN}]{{1,80}}")
+_LINE = re.compile(f"[^{_UNSEEN}]{{0,200}}")
 
 
 def _checked(name: str) -> str:
@@ -20,14 +22,22 @@ def _checked(name: str) -> str:
     return name
 
 
+def _one_line(text: str) -> str:
+    """What pages show beside a name. Raises ValueError."""
+    if not _LINE.fullmatch(text):
+        raise ValueError("one line of at most 200 visible characters is needed")
+    return text
+
+
 Named = Annotated[str, AfterValidator(_checked)]
+Line = Annotated[str, AfterValidator(_one_line)]
 
 
 class Endpoint(Settings):
     """A model behind an OpenAI-compatible API, and how it is asked."""
 
     url: str = Field("", description="the endpoint up to and with /v1")
-    model: str = Field("", description="what the endpoint calls it")
+    model: Line = Field("", description="what the endpoint calls it")
     api_key_env: str = Field("", description="the environment variable that holds the key")
     internal: bool = Field(False, description="allow a URL that points at this machine or a private network")
     temperature: float | None = Field(None, ge=0, le=2, description="none given: the endpoint's own")
@@ -73,7 +83,9 @@ class Contestant(Endpoint):
 
     name: Named = Field(description="how boards call it; a name is never used again for something else")
     kind: Literal["base", "reasoning"] = Field(alias="class", description="battles are within a class by default")
-    family: str = Field("", description="shown in the registry and after the vote; default: the run's name, or its own")
+    family: Line = Field(
+        "", description="shown in the registry and after the vote; default: the run's name, or its own"
+    )
     run: str = Field("", description="a run's folder, in place of url and model: the arena loads the model itself")
     stage: str = Field("", description="which stage of the run; default: the last finished one")
     step: int | None = Field(None, ge=1, description="a checkpoint of the stage, by its step")

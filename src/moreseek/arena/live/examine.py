@@ -3,14 +3,18 @@
 import hashlib
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from moreseek.arena.live.boards import LiveBoards
+from moreseek.arena.store import vote_list
 from moreseek.arena.store.actions import standing
+from moreseek.arena.store.counts import ALL
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tables import ends, votes
+from moreseek.arena.store.vote_list import Which
 from moreseek.arena.store.voters import Voter, exclude
 from moreseek.arena.trust import FEWEST, Finding, suspicious, too_fast
+from moreseek.arena.vote_lines import votes_from
 
 
 def is_a_look(pseudonym: str, cast: int) -> bool:
@@ -26,21 +30,24 @@ def is_a_look(pseudonym: str, cast: int) -> bool:
 
 def examine_voter(database: Database, boards: LiveBoards, voter: Voter, now: float) -> Finding | None:
     """After a vote: the tests, if it is time for them. A voter who fails one is taken out of every board."""
+    own = votes.c.voter_id == voter.id
     with database.read() as connection:
+        cast = connection.execute(select(func.count()).select_from(votes).where(own)).scalar_one()
+        if voter.excluded or not is_a_look(voter.pseudonym, cast) or voter.id in standing(connection, "restore"):
+            return None
         took = connection.execute(
             select(votes.c.at - ends.c.at)
             .join(ends, ends.c.battle_id == votes.c.battle_id)
-            .where(votes.c.voter_id == voter.id)
-            .order_by(votes.c.id)
+            .where(own).order_by(votes.c.id.desc()).limit(100)
         ).scalars().all()  # fmt: skip
-        vouched = voter.id in standing(connection, "restore")
-    if voter.excluded or vouched or not is_a_look(voter.pseudonym, len(took)):
-        return None
-    finding = too_fast(np.array(took[-100:], np.float64))
+        known, (table,) = boards.kept.counted(connection, ("overall", ALL))
+        rated = vote_list.lines(connection, Which(), vote_list.rated(Which()).where(own).order_by(votes.c.id))
+    finding = too_fast(np.array(took, np.float64))
     if finding is None:
-        found = boards.replay().votes()
-        known = found.labels["voter"].names
-        finding = suspicious(found, voter.pseudonym) if voter.pseudonym in known else None
+        mine = votes_from(rated, [row.name for row in known], ())
+        others = table.copy()
+        np.subtract.at(others, (mine.a, mine.b, mine.outcome), 1)
+        finding = suspicious(others, mine)
     if finding is not None:
         with database.write() as connection:
             exclude(connection, voter.id, finding.test, finding.p, now)

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from moreseek.arena.live.contestants import Contestant
 from moreseek.arena.live.endpoint import Clients, ContestantError, Reply, ask
 from moreseek.arena.live.identity import leak
+from moreseek.arena.live.kept import Kept
 from moreseek.arena.live.markup import to_html
 from moreseek.arena.live.overlap import given_before
 from moreseek.arena.live.pacing import in_step
@@ -42,14 +43,13 @@ class Fight:
 
 
 def choose(
-    database: Database, settings: ArenaSettings, now: float
+    database: Database, kept: Kept, settings: ArenaSettings, now: float
 ) -> tuple[Draw, tuple[Contestant, Contestant]] | None:
     """A pair among those who are there: entered, not withdrawn, not resting or paused, below their quota."""
     with database.read() as connection:
-        known = registry.registered(connection)
+        known, tables = kept.counted(connection, ("overall", counts.ALL), (counts.APART, counts.ALL))
         here = askable(connection, known, settings, now)
-        ids = [row.id for row in known]
-        table = counts.table(connection, ids) + counts.table(connection, ids, counts.APART)
+    table = tables[0] + tables[1]
     had = table.sum(axis=(1, 2)) + table.sum(axis=(0, 2))  # (M,) votes on each
     candidates = [
         Candidate(row.id, row.name, row.kind, place)

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, insert, select
 
 from moreseek.arena.live.contestants import NAME
 from moreseek.arena.live.language import language_of
-from moreseek.arena.replay import STYLE
 from moreseek.arena.store import ledger, registry
 from moreseek.arena.store.battles import ANSWERED
 from moreseek.arena.store.counts import add_many, board_keys
@@ -26,6 +25,7 @@ from moreseek.arena.store.tables import answers, battles, ends, turns, voters, v
 from moreseek.arena.store.tables import ledger as ledger_lines
 from moreseek.arena.vote_files import VoteFile
 from moreseek.arena.vote_formats import batches_of, is_named, read_every_vote
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.vote_texts import Said, texts_of
 from moreseek.arena.votes import KEEP_ALONE, OUTCOMES, Votes
 from moreseek.errors import InputError

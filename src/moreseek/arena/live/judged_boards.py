@@ -7,12 +7,14 @@ import numpy as np
 from sqlalchemy import Connection
 
 from moreseek.arena.judged import PEOPLE, agreed
-from moreseek.arena.replay import votes_from
-from moreseek.arena.standings import board_name, board_of_votes
+from moreseek.arena.live.boards import STYLE_FRESH_S
+from moreseek.arena.live.lasting import Lasting
+from moreseek.arena.standings import CLUSTERED_VOTES, board_name, board_of_votes, style_board_of
 from moreseek.arena.store import judges, ledger, registry, tallies, vote_list
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tallies import Tally
 from moreseek.arena.store.vote_list import Which
+from moreseek.arena.vote_lines import votes_from
 from moreseek.arena.votes import OUTCOMES, Votes
 
 
@@ -23,6 +25,7 @@ class JudgedBoards:
         self._database, self._min_votes = database, min_votes
         self._lock, self._seen = threading.Lock(), -1
         self._kept: dict[Which, dict[str, Any]] = {}
+        self._styled = Lasting(STYLE_FRESH_S)
 
     def names(self) -> list[str]:
         """Every judge, in order of entry."""
@@ -45,6 +48,22 @@ class JudgedBoards:
         name = board_name(which.board, which.category, which.judge)
         found = board_of_votes(_votes(connection, which).present(), families, name, self._min_votes, judged=True)
         return found | {"judge": which.judge, "agreement": _agreement(connection, which.judge)}
+
+    def style_board(self, which: Which, features: tuple[str, ...]) -> dict[str, Any]:
+        """The same with these features of the answers held equal, from the latest judgements; at most half a minute old.
+
+        Judges like length too. What they judged has no style in the ledger: it is counted in the answers' texts.
+        """
+
+        def make() -> dict[str, Any]:
+            with self._database.read() as connection:
+                families = {row.name: row.family for row in registry.registered(connection)}
+                votes = vote_list.styled(connection, which, CLUSTERED_VOTES, features)
+            name = board_name(which.board, which.category, which.judge)
+            found = style_board_of(votes, families, name, self._min_votes, features, judged=True)
+            return found | {"judge": which.judge}
+
+        return self._styled.get((which, features), make)
 
     def table(self, which: Which) -> tuple[list[str], np.ndarray]:
         """All contestants, and how often a judge said what of them: (M, M, 4) of left, right and outcome."""

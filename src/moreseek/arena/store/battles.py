@@ -1,14 +1,40 @@
 """Battles: a question, two contestants, two answers, and how it ended."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, case, insert, select, update
 
-from moreseek.arena.store.tables import answers, battles, ends, turns
+from moreseek.arena.store.tables import answers, battles, contestants, ends, turns, undos, votes
+from moreseek.arena.style import style_of
+from moreseek.arena.vote_lines import STYLE
 
 ANSWERED, FAILED, ABANDONED = "answered", "failed", "abandoned"
+
+
+_SIDES = {"left": contestants.alias("l"), "right": contestants.alias("r")}
+_WHOLE = (
+    select(
+        battles,
+        case((turns.c.turn.is_(None), ends.c.at), else_=turns.c.ended_at).label("ended_at"),
+        case((turns.c.turn.is_(None), ends.c.how), else_=turns.c.how).label("how"),
+        votes.c.id.label("vote_id"), votes.c.at.label("voted_at"), votes.c.outcome, votes.c.set_apart,
+        undos.c.at.label("undone_at"),
+        *(side.c[column].label(f"{where}_{column}") for where, side in _SIDES.items()
+          for column in ("name", "kind", "family", "model", "settings")),
+    )
+    .join(_SIDES["left"], _SIDES["left"].c.id == battles.c.left_id)
+    .join(_SIDES["right"], _SIDES["right"].c.id == battles.c.right_id)
+    .outerjoin(ends, ends.c.battle_id == battles.c.id)
+    .outerjoin(turns, turns.c.battle_id == battles.c.id)
+    .outerjoin(votes, votes.c.battle_id == battles.c.id)
+    .outerjoin(undos, undos.c.vote_id == votes.c.id)
+    .where(battles.c.id == bindparam("battle"))
+    .order_by(turns.c.turn.desc())
+    .limit(1)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,22 +100,29 @@ def _end(connection: Connection, battle_id: str, turn: int, row: dict[str, Any],
 
 
 def find(connection: Connection, battle_id: str) -> Any:
-    """The battle with its end (``ended_at`` and ``how`` are None while it runs), or None."""
-    chosen = (
-        select(battles, ends.c.at.label("ended_at"), ends.c.how)
-        .outerjoin(ends, ends.c.battle_id == battles.c.id)
-        .where(battles.c.id == battle_id)
-    )
-    return connection.execute(chosen).first()
+    """All that is to be known of a battle but its texts, in one statement; None where there is none.
 
-
-def last_turn(connection: Connection, battle_id: str) -> Any:
-    """The last turn after the first one (``turn``, ``how``, ``ended_at``), or None."""
-    chosen = select(turns).where(turns.c.battle_id == battle_id).order_by(turns.c.turn.desc()).limit(1)
-    return connection.execute(chosen).first()
+    ``ended_at`` and ``how`` are those of its last turn, None while that runs; ``voted_at``, ``outcome``, ``set_apart``,
+    ``vote_id`` and ``undone_at`` None without a vote; ``left_name``, ``right_settings`` and so on from the registry.
+    """
+    return connection.execute(_WHOLE, {"battle": battle_id}).first()
 
 
 def answers_of(connection: Connection, battle_id: str) -> list[Any]:
     """The answers turn by turn, the left one before the right one; those of a turn appear when both are whole."""
     chosen = select(answers).where(answers.c.battle_id == battle_id).order_by(answers.c.turn, answers.c.side)
     return list(connection.execute(chosen))
+
+
+def styles_of(said: Sequence[Any]) -> list[list[float | None]]:
+    """What all answers of the left side, and of the right one, are in vote_lines' STYLE and SERVED."""
+    return [_style_of([answer for answer in said if answer.side == side]) for side in (0, 1)]
+
+
+def _style_of(answers: Sequence[Any]) -> list[float | None]:
+    counted = [style_of(answer.text or "") for answer in answers]
+    costs = [answer.cost_usd for answer in answers]
+    return [
+        *(sum(one[feature] for one in counted) for feature in STYLE),
+        round(sum(answer.total_s for answer in answers), 3), None if None in costs else round(sum(costs), 9),
+    ]  # fmt: skip

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from moreseek.arena.standings import BOARDS
+from moreseek.arena.store.growing import grow
 from moreseek.arena.store.tables import battles, contestants, counts, undos, voters, votes
 from moreseek.arena.votes import OUTCOMES
 
@@ -44,13 +44,7 @@ def add_to_counts(
 
 def add_many(connection: Connection, cells: Mapping[tuple[str, str, int, int, int], int]) -> None:
     """Count many votes at once, by (board, category, a, b, outcome). Inside Database.write()."""
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name](counts)
-    grown = insert.on_conflict_do_update(
-        index_elements=_KEYS[:-1], set_={"n": counts.c.n + insert.excluded.n}
-    )  # fmt: skip
-    rows = [dict(zip(_KEYS, (*cell, n), strict=True)) for cell, n in cells.items()]
-    if rows:
-        connection.execute(grown, rows)
+    grow(connection, counts, _KEYS[:-1], [dict(zip(_KEYS, (*cell, n), strict=True)) for cell, n in cells.items()])
 
 
 def table(connection: Connection, ids: Sequence[int], board: str = "overall", category: str = ALL) -> np.ndarray:

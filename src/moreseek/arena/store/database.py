@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
-from sqlalchemy.pool import NullPool
 
 from moreseek.errors import FaultError, InputError
 
@@ -138,7 +137,8 @@ def _engine(url: str) -> Engine:
             return create_engine(url, pool_pre_ping=True, hide_parameters=True)
         except ImportError as error:
             raise InputError("PostgreSQL needs psycopg: pip install 'moreseek[arena,postgres]'.") from error
-    engine = create_engine(url, connect_args={"timeout": _BUSY_MS / 1000}, poolclass=NullPool, hide_parameters=True)
+    # Connections are kept: the last one that closes would write all of the WAL back. More than are kept may be open.
+    engine = create_engine(url, connect_args={"timeout": _BUSY_MS / 1000}, max_overflow=-1, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _: Any) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -64,13 +64,12 @@ def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
     would mix the votes on two models under one name.
     """
     known = {row.name: row for row in registered(connection)}
+    decided = _by_house(connection)
     for entry in entries:
         row = known.get(entry.name)
         if row is None:
-            _insert(connection, entry, now)
-            row = named(connection, entry.name)
-            assert row is not None
-        by_house = _by_house(connection, row.id)
+            row = known[entry.name] = _insert(connection, entry, now)
+        by_house = decided.get(row.id, set())
         _refuse_another(row, entry, by_house)
         quota = row.quota if "quota" in by_house else entry.quota
         if row.quota != quota or row.settings != entry.settings:
@@ -85,10 +84,13 @@ def not_taken_back(*columns: Any) -> Any:
     return select(*columns).outerjoin(undo, undo.c.undoes == actions.c.id).where(undo.c.id.is_(None))
 
 
-def _by_house(connection: Connection, contestant_id: int) -> set[str]:
-    """What the admin page decided of a contestant: quota, retire, …"""
-    chosen = not_taken_back(actions.c.kind).where(actions.c.contestant_id == contestant_id)
-    return set(connection.execute(chosen).scalars())
+def _by_house(connection: Connection) -> dict[int, set[str]]:
+    """What the admin page decided of each contestant: quota, retire, …"""
+    chosen = not_taken_back(actions.c.contestant_id, actions.c.kind).where(actions.c.contestant_id.is_not(None))
+    found: dict[int, set[str]] = {}
+    for row in connection.execute(chosen):
+        found.setdefault(row.contestant_id, set()).add(row.kind)
+    return found
 
 
 def withdraw(connection: Connection, row: Registered, reason: str, now: float) -> None:
@@ -116,16 +118,23 @@ def _refuse_another(row: Registered, entry: Entry, by_house: set[str]) -> None:
         )
 
 
-def _insert(connection: Connection, entry: Entry, now: float) -> None:
+def _insert(connection: Connection, entry: Entry, now: float) -> Registered:
     row = {
         "name": entry.name, "kind": entry.kind, "family": entry.family, "model": entry.model, "quota": entry.quota,
         "settings": json.dumps(entry.settings, sort_keys=True), "entered_at": now,
     }  # fmt: skip
-    connection.execute(insert(contestants), row)
+    key = connection.execute(insert(contestants), row).inserted_primary_key
+    assert key is not None
     ledger.append(connection, {
         "kind": "entered", "at": now, "name": entry.name, "class": entry.kind, "family": entry.family,
         "model": entry.model, "quota": entry.quota, "settings": entry.settings,
     })  # fmt: skip
+    described = {one.name: getattr(entry, one.name) for one in fields(Described)}
+    # Settings as they will be read again: a tuple comes back as a list.
+    return Registered(
+        **described | {"settings": json.loads(row["settings"])}, id=key[0], entered_at=now, withdrawn_at=None,
+        withdrawn_reason=None,
+    )  # fmt: skip
 
 
 def change(connection: Connection, row: Registered, quota: int | None, settings: dict[str, Any], now: float) -> None:

@@ -1,10 +1,12 @@
 """What each contestant's answers took in all, those that were voted on, kept up in the vote's transaction."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, case, func, select
 
+from moreseek.arena.store.growing import grow
 from moreseek.arena.store.tables import answers, battles, judgements, judges, tallies
 
 
@@ -19,17 +21,17 @@ class Tally:
     cost_usd: float | None
 
 
-def add(connection: Connection, contestant_id: int, answer: Any) -> None:
-    """Count an answer: a row of ``answers``."""
-    more = {
-        "answers": 1, "seconds": answer.total_s, "first_seconds": answer.first_s,
-        "counted": int(answer.tokens is not None), "tokens": answer.tokens or 0,
-        "priced": int(answer.cost_usd is not None), "cost_usd": answer.cost_usd or 0.0,
-    }  # fmt: skip
-    grown = {key: tallies.c[key] + value for key, value in more.items()}
-    changed = connection.execute(update(tallies).where(tallies.c.contestant_id == contestant_id).values(grown))
-    if changed.rowcount == 0:
-        connection.execute(insert(tallies), {"contestant_id": contestant_id, **more})
+def add(connection: Connection, given: Iterable[tuple[int, Any]]) -> None:
+    """Count answers: who gave it, and its row of ``answers``."""
+    rows = [
+        {
+            "contestant_id": contestant_id, "answers": 1, "seconds": answer.total_s, "first_seconds": answer.first_s,
+            "counted": int(answer.tokens is not None), "tokens": answer.tokens or 0,
+            "priced": int(answer.cost_usd is not None), "cost_usd": answer.cost_usd or 0.0,
+        }
+        for contestant_id, answer in given
+    ]  # fmt: skip
+    grow(connection, tallies, ("contestant_id",), rows)
 
 
 def means(connection: Connection) -> dict[int, Tally]:

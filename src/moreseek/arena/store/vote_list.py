@@ -3,15 +3,18 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select, tuple_
 
-from moreseek.arena.replay import STYLE, tells, votes_from
 from moreseek.arena.standings import BOARDS
-from moreseek.arena.store.tables import battles, contestants, judgements, judges, undos, voters, votes
-from moreseek.arena.votes import OUTCOMES, Votes
+from moreseek.arena.store.battles import styles_of
+from moreseek.arena.store.tables import answers, battles, contestants, judgements, judges, undos, voters, votes
+from moreseek.arena.vote_lines import STYLE, tells, votes_from
+from moreseek.arena.votes import LABELS, OUTCOMES, Votes
 
+_AT_ONCE = 500  # battles in one statement
 _LEFT, _RIGHT = contestants.alias("l"), contestants.alias("r")
 
 
@@ -107,6 +110,24 @@ def names(connection: Connection) -> list[str]:
 
 def styled(connection: Connection, which: Which, most: int, features: Sequence[str] = STYLE) -> Votes:
     """The latest rated votes of a board that tell these features of the answers, at most so many, oldest first."""
-    chosen = rated(which).where(votes.c.style.is_not(None)).order_by(votes.c.id.desc()).limit(most)
-    told = [line for line in lines(connection, which, chosen) if tells(line, features)]
-    return votes_from(told[::-1], names(connection)).present()
+    if which.judge:
+        latest = rated(which).order_by(judgements.c.at.desc(), judgements.c.battle_id.desc()).limit(most)
+        found = _with_styles(connection, lines(connection, which, latest))
+    else:
+        latest = rated(which).where(votes.c.style.is_not(None)).order_by(votes.c.id.desc()).limit(most)
+        found = lines(connection, which, latest)
+    labels = ("prompt", "category", "language") if which.judge else LABELS
+    told = [line for line in found if tells(line, features)]
+    return votes_from(told[::-1], names(connection), labels).present()
+
+
+def _with_styles(connection: Connection, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines with the style of their answers, counted in the texts; without one where those were forgotten."""
+    styles: dict[str, Any] = {}
+    for start in range(0, len(found), _AT_ONCE):
+        some = [line["battle"] for line in found[start : start + _AT_ONCE]]
+        chosen = select(answers).where(answers.c.battle_id.in_(some)).order_by(answers.c.battle_id)
+        for battle, said in groupby(connection.execute(chosen), key=lambda row: row.battle_id):
+            both = list(said)
+            styles[battle] = None if any(row.text is None for row in both) else styles_of(both)
+    return [line | {"style": styles.get(line["battle"])} for line in found]

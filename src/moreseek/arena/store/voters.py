@@ -51,16 +51,16 @@ def find_or_add(connection: Connection, session_key: str, now: float) -> Voter:
 
 def asked_since(connection: Connection, since: float, voter_id: int | None, address_key: str) -> tuple[int, int]:
     """How many questions this voter, and this address, asked lately: battles, their further turns, chats."""
-    own, shared = 0, 0
+    own, shared = [], []
     later = select(func.count()).select_from(turns.join(battles, battles.c.id == turns.c.battle_id))
     for table, counted, at in ((battles, select(func.count()).select_from(battles), battles.c.at),
                                (battles, later, turns.c.at),
                                (chats, select(func.count()).select_from(chats), chats.c.at)):  # fmt: skip
         recent = counted.where(at > since)
-        if voter_id:
-            own += connection.execute(recent.where(table.c.voter_id == voter_id)).scalar_one()
-        shared += connection.execute(recent.where(table.c.address_key == address_key)).scalar_one()
-    return own, shared
+        own.append(recent.where(table.c.voter_id == voter_id).scalar_subquery())  # nobody's are those of NULL: none
+        shared.append(recent.where(table.c.address_key == address_key).scalar_subquery())
+    found = connection.execute(select(*own, *shared)).one()
+    return sum(found[: len(own)]), sum(found[len(own) :])
 
 
 def note_chat(connection: Connection, voter_id: int, address_key: str, now: float) -> None:

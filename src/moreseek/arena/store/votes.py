@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from moreseek.arena.replay import STYLE
 from moreseek.arena.store import battles as stored_battles
 from moreseek.arena.store import ledger, tallies
 from moreseek.arena.store.counts import add_to_counts, board_keys
-from moreseek.arena.store.tables import answers, battles, contestants, undos, votes
+from moreseek.arena.store.tables import battles, undos, votes
 from moreseek.arena.store.voters import Voter
-from moreseek.arena.style import style_of
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import MoreseekError
 
@@ -49,13 +47,19 @@ class Given:
 
 @dataclass(frozen=True)
 class Cast:
-    """A vote as it stands."""
+    """A vote as it stands, and what it was about."""
 
     outcome: str
     at: float
     set_apart: str | None
     undone: bool
     repeated: bool  # it was there already, and nothing changed
+    battle: Any = field(repr=False, compare=False)  # as stored_battles.find gives it
+    answers: Sequence[Any] = field(default=(), repr=False, compare=False)
+
+    def said(self) -> dict[str, Any]:
+        """What its voter is told of it."""
+        return {key: getattr(self, key) for key in ("outcome", "at", "set_apart", "undone", "repeated")}
 
 
 def cast(connection: Connection, voter: Voter | None, battle_id: str, given: Given, rules: Rules, now: float) -> Cast:
@@ -65,56 +69,51 @@ def cast(connection: Connection, voter: Voter | None, battle_id: str, given: Giv
     """
     battle = owned(connection, voter, battle_id)
     assert voter is not None
-    before = standing(connection, battle_id)
+    before = _standing(battle)
     if before is not None:
         if before.outcome == given.outcome and not before.undone:
-            return before
+            return replace(before, answers=stored_battles.answers_of(connection, battle_id))
         raise RefusedError("already_voted", 409, "This battle has its vote.")
-    ended_at = _ended(connection, battle)
-    if now > ended_at + rules.window_s:
+    if now > _ended(battle) + rules.window_s:
         raise RefusedError("too_late", 409, "The time to vote on this battle is over.")
-    kept_apart = _set_apart(connection, voter, battle, rules, now)
     said = stored_battles.answers_of(connection, battle_id)
-    code, style = OUTCOMES.index(given.outcome), _style(said)
+    kept_apart = _set_apart(connection, voter, battle, said, rules, now)
+    code, style = OUTCOMES.index(given.outcome), stored_battles.styles_of(said)
     row = {
         "battle_id": battle_id, "voter_id": voter.id, "at": now, "outcome": code, "reason": given.reason or None,
         "tags": json.dumps(given.tags, ensure_ascii=False) if given.tags else None, "style": json.dumps(style),
         "set_apart": kept_apart,
     }  # fmt: skip
     connection.execute(insert(votes), row)
-    left, right = _pair(connection, battle)
-    keys = board_keys(left.kind, right.kind, battle.category, battle.language, kept_apart is None)
-    add_to_counts(connection, keys, left.id, right.id, code, 1)
-    for answer in said:  # not before the vote: who watches the means would know who answered
-        if not answer.replayed:
-            tallies.add(connection, (left.id, right.id)[answer.side], answer)
+    pair = battle.left_id, battle.right_id
+    add_to_counts(connection, _boards(battle, kept_apart is None), *pair, code, 1)
+    # Not before the vote: who watches the means would know who answered.
+    tallies.add(connection, [(pair[answer.side], answer) for answer in said if not answer.replayed])
     ledger.append(connection, {
         "kind": "vote", "at": now, "battle": battle_id, "voter": voter.pseudonym, "prompt": battle.prompt_key[:32],
-        "left": left.name, "right": right.name, "outcome": given.outcome, "category": battle.category,
+        "left": battle.left_name, "right": battle.right_name, "outcome": given.outcome, "category": battle.category,
         "language": battle.language, "probability": battle.probability, "across": battle.across,
         "set_apart": kept_apart, "style": style,
     })  # fmt: skip
-    return Cast(given.outcome, now, kept_apart, undone=False, repeated=False)
+    return Cast(given.outcome, now, kept_apart, undone=False, repeated=False, battle=battle, answers=said)
 
 
 def undo(connection: Connection, voter: Voter | None, battle_id: str, rules: Rules, now: float) -> Cast:
     """Take a vote back. The names are known by then, so the battle takes no other. Raises RefusedError."""
     battle = owned(connection, voter, battle_id)
-    before = standing(connection, battle_id)
+    before = _standing(battle)
     if before is None:
         raise RefusedError("no_vote", 409, "This battle has no vote.")
     if before.undone:
         return before
     if now > before.at + rules.undo_s:
         raise RefusedError("too_late", 409, "The time to take this vote back is over.")
-    vote_id = connection.execute(select(votes.c.id).where(votes.c.battle_id == battle_id)).scalar_one()
-    connection.execute(insert(undos), {"vote_id": vote_id, "at": now})
-    left, right = _pair(connection, battle)
+    connection.execute(insert(undos), {"vote_id": battle.vote_id, "at": now})
     rated = before.set_apart is None and voter is not None and not voter.excluded
-    keys = board_keys(left.kind, right.kind, battle.category, battle.language, rated)
-    add_to_counts(connection, keys, left.id, right.id, OUTCOMES.index(before.outcome), -1)
+    outcome = OUTCOMES.index(before.outcome)
+    add_to_counts(connection, _boards(battle, rated), battle.left_id, battle.right_id, outcome, -1)
     ledger.append(connection, {"kind": "undo", "at": now, "battle": battle_id})
-    return Cast(before.outcome, before.at, before.set_apart, undone=True, repeated=False)
+    return replace(before, undone=True, repeated=False)
 
 
 def owned(connection: Connection, voter: Voter | None, battle_id: str) -> Any:
@@ -128,56 +127,40 @@ def owned(connection: Connection, voter: Voter | None, battle_id: str) -> Any:
 def open_for_more(connection: Connection, voter: Voter | None, battle_id: str) -> Any:
     """The voter's battle, if another question can be asked in it. Raises RefusedError."""
     battle = owned(connection, voter, battle_id)
-    if standing(connection, battle_id) is not None:
+    if _standing(battle) is not None:
         raise RefusedError("already_voted", 409, "This battle has its vote.")
-    _ended(connection, battle)
+    _ended(battle)
     return battle
 
 
-def _ended(connection: Connection, battle: Any) -> float:
+def _ended(battle: Any) -> float:
     """When the answers of the last turn ended. Raises RefusedError where they did not, or never will."""
-    last = stored_battles.last_turn(connection, battle.id)
-    how, at = (battle.how, battle.ended_at) if last is None else (last.how, last.ended_at)
-    if how is None:
+    if battle.how is None:
         raise RefusedError("not_ended", 409, "Both answers must have ended.")
-    if how != stored_battles.ANSWERED:
+    if battle.how != stored_battles.ANSWERED:
         raise RefusedError("void", 409, "This battle was given up and takes no vote.")
-    return at
+    return battle.ended_at
 
 
-def _style(said: Sequence[Any]) -> list[list[float | None]]:
-    """What all answers of the left side, and of the right one, are in replay's STYLE and SERVED."""
-    return [_style_of([answer for answer in said if answer.side == side]) for side in (0, 1)]
+def _boards(battle: Any, rated: bool) -> list[tuple[str, str]]:
+    return board_keys(battle.left_kind, battle.right_kind, battle.category, battle.language, rated)
 
 
-def _style_of(answers: Sequence[Any]) -> list[float | None]:
-    counted = [style_of(answer.text or "") for answer in answers]
-    costs = [answer.cost_usd for answer in answers]
-    return [
-        *(sum(one[feature] for one in counted) for feature in STYLE),
-        round(sum(answer.total_s for answer in answers), 3), None if None in costs else round(sum(costs), 9),
-    ]  # fmt: skip
-
-
-def standing(connection: Connection, battle_id: str) -> Cast | None:
+def _standing(battle: Any) -> Cast | None:
     """The vote that a battle has."""
-    chosen = (
-        select(votes, undos.c.at.label("undone_at"))
-        .outerjoin(undos, undos.c.vote_id == votes.c.id)
-        .where(votes.c.battle_id == battle_id)
-    )
-    row = connection.execute(chosen).first()
-    if row is None:
+    if battle.vote_id is None:
         return None
-    return Cast(OUTCOMES[row.outcome], row.at, row.set_apart, row.undone_at is not None, repeated=True)
+    undone = battle.undone_at is not None
+    return Cast(OUTCOMES[battle.outcome], battle.voted_at, battle.set_apart, undone, repeated=True, battle=battle)
 
 
-def _set_apart(connection: Connection, voter: Voter, battle: Any, rules: Rules, now: float) -> str | None:
+def _set_apart(
+    connection: Connection, voter: Voter, battle: Any, said: Sequence[Any], rules: Rules, now: float
+) -> str | None:  # fmt: skip
     """Why a vote is kept but not rated; None for one that is."""
     if voter.excluded:
         return "voter"
-    named = select(answers.c.side).where(answers.c.battle_id == battle.id, answers.c.leak.is_not(None))
-    if connection.execute(named.limit(1)).first() is not None:
+    if any(answer.leak is not None for answer in said):
         return "identity"
     today = (
         select(func.count())
@@ -187,21 +170,11 @@ def _set_apart(connection: Connection, voter: Voter, battle: Any, rules: Rules, 
         .where(votes.c.at > now - DAY_S, votes.c.set_apart.is_(None), undos.c.vote_id.is_(None))
     )
     own = today.where(votes.c.voter_id == voter.id)
-    if connection.execute(own).scalar_one() >= rules.rated_a_day:
-        return "cap"
     # A battle begins before its vote, and at most so long before.
     nearby = today.where(battles.c.address_key == battle.address_key, battles.c.at > now - DAY_S - rules.window_s)
-    if connection.execute(nearby).scalar_one() >= rules.rated_a_day_per_address:
-        return "cap"
     same = own.where(battles.c.prompt_key == battle.prompt_key)
-    return "repeat" if connection.execute(same).scalar_one() else None
-
-
-def _pair(connection: Connection, battle: Any) -> tuple[Any, Any]:
-    both = {
-        row.id: row
-        for row in connection.execute(
-            select(contestants).where(contestants.c.id.in_((battle.left_id, battle.right_id)))
-        )
-    }
-    return both[battle.left_id], both[battle.right_id]
+    counted = select(*(one.scalar_subquery() for one in (own, nearby, same)))
+    of_voter, of_address, of_question = list(connection.execute(counted).one())
+    if of_voter >= rules.rated_a_day or of_address >= rules.rated_a_day_per_address:
+        return "cap"
+    return "repeat" if of_question else None

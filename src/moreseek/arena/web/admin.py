@@ -193,7 +193,8 @@ _ACTIONS: dict[str, Callable[..., None]] = {
 
 async def _form(request: Request) -> list[tuple[str, str]]:
     raw = await raw_body(request)
-    return parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
+    found = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
+    return [(key, value.replace("\x00", "")) for key, value in found]  # which PostgreSQL refuses
 
 
 ROUTES = [

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -17,7 +18,8 @@ from moreseek.arena.live.language import language_of
 from moreseek.arena.live.markup import to_html
 from moreseek.arena.live.roster import roster
 from moreseek.arena.store import battles, registry, turns, voters, votes
-from moreseek.arena.store.votes import Given, RefusedError
+from moreseek.arena.store.voters import Voter
+from moreseek.arena.store.votes import Cast, Given, RefusedError
 from moreseek.arena.votes import OUTCOMES
 from moreseek.arena.web.arena import Arena
 from moreseek.arena.web.asked import body, cleaned, may_ask, one_of, question, session_in
@@ -92,7 +94,7 @@ async def _stream(arena: Arena, events: AsyncGenerator[Event, None]) -> AsyncIte
 
 def _write_down(arena: Arena, session_key: str, address: str, prompt: str, category: str) -> Fight:
     database, now = arena.database, time.time()
-    chosen = choose(database, arena.settings, now)
+    chosen = choose(database, arena.boards.kept, arena.settings, now)
     if chosen is None:
         raise RefusedError(
             "nobody", 503, "At the moment there are no two models that could answer. Please try again later."
@@ -130,19 +132,21 @@ async def vote(request: Request) -> Response:
     for tag in said.tags:
         one_of(tag, arena.settings.arena.tags, "no_such_tag", "There is no such tag.")
     given = Given(said.outcome, cleaned(said.reason), tuple(dict.fromkeys(said.tags)))
-    return JSONResponse(await run_in_threadpool(_cast, arena, session, request.path_params["id"], given))
+    voter, cast = await run_in_threadpool(_cast, arena, session, request.path_params["id"], given)
+    told = {"vote": cast.said(), "reveal": _reveal(cast), "undo_s": arena.rules.undo_s}
+    if cast.repeated:
+        return JSONResponse(told)
+    return JSONResponse(told, background=BackgroundTask(examine_voter, arena.database, arena.boards, voter, cast.at))
 
 
-def _cast(arena: Arena, session: str, battle_id: str, given: Given) -> dict[str, Any]:
+def _cast(arena: Arena, session: str, battle_id: str, given: Given) -> tuple[Voter, Cast]:
     database, now = arena.database, time.time()
     arena.boards.close_days(now)
     with database.write() as connection:
         voter = voters.find(connection, database.keyed("session", session))
         cast = votes.cast(connection, voter, battle_id, given, arena.rules, now)
-    if voter is not None and not cast.repeated:
-        examine_voter(database, arena.boards, voter, now)
-    with database.read() as connection:
-        return {"vote": vars(cast), "reveal": _reveal(connection, battle_id), "undo_s": arena.rules.undo_s}
+    assert voter is not None  # else there would be no vote
+    return voter, cast
 
 
 async def undo(request: Request) -> Response:
@@ -154,21 +158,21 @@ async def undo(request: Request) -> Response:
         with arena.database.write() as connection:
             voter = voters.find(connection, arena.database.keyed("session", session))
             found = votes.undo(connection, voter, request.path_params["id"], arena.rules, time.time())
-            return {"vote": vars(found)}
+            return {"vote": found.said()}
 
     return JSONResponse(await run_in_threadpool(take_back))
 
 
-def _reveal(connection: Any, battle_id: str) -> list[dict[str, Any]]:
-    battle = battles.find(connection, battle_id)
-    known = {row.id: row for row in registry.registered(connection)}
-    said = battles.answers_of(connection, battle_id)
+def _reveal(cast: Cast) -> list[dict[str, Any]]:
     out = []
-    for side, identity in enumerate((battle.left_id, battle.right_id)):
-        row, mine = known[identity], [answer for answer in said if answer.side == side]
+    for side, where in enumerate(("left", "right")):
+        mine = [answer for answer in cast.answers if answer.side == side]
+        name, kind, family, model, settings = (
+            getattr(cast.battle, f"{where}_{column}") for column in ("name", "kind", "family", "model", "settings")
+        )
         thinking = "\n\n---\n\n".join(answer.thinking for answer in mine if answer.thinking)
         out.append({
-            "name": row.name, "class": row.kind, "family": row.family, "model": row.model, "settings": row.settings,
+            "name": name, "class": kind, "family": family, "model": model, "settings": json.loads(settings),
             "tokens": _sum(answer.tokens for answer in mine), "cost_usd": _sum(answer.cost_usd for answer in mine),
             "first_s": mine[0].first_s, "total_s": sum(answer.total_s for answer in mine),
             "cut_short": any(answer.cut_short for answer in mine), "thinking": to_html(thinking) or None,

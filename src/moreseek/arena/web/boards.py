@@ -3,13 +3,13 @@
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from moreseek.arena.cautions import Caution
 from moreseek.arena.latex import latex_of
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.tallies import Tally
@@ -32,11 +32,17 @@ FORMS = ("svg", "png", "csv", "json")
 
 
 def _found(arena: Arena, chosen: Chosen) -> dict[str, Any]:
+    if chosen.style == "plain":
+        return _plain(arena, chosen)
+    if chosen.judge:
+        return arena.judged.style_board(chosen.which, STYLES[chosen.style])
+    return arena.boards.style_board(chosen.board, chosen.category, STYLES[chosen.style])
+
+
+def _plain(arena: Arena, chosen: Chosen) -> dict[str, Any]:
     if chosen.judge:
         return arena.judged.board(chosen.which)
-    if chosen.style == "plain":
-        return arena.boards.board(chosen.board, chosen.category)
-    return arena.boards.style_board(chosen.board, chosen.category, STYLES[chosen.style])
+    return arena.boards.board(chosen.board, chosen.category)
 
 
 def _took(arena: Arena, chosen: Chosen) -> Mapping[str, Tally]:
@@ -64,13 +70,11 @@ def _figure(
 
 
 async def leaderboard(request: Request) -> Response:
-    """GET /leaderboard: a board for people, with its pictures."""
+    """GET /leaderboard: a board for people; its pictures are requests of their own, so that nobody waits for them."""
     arena: Arena = request.app.state.arena
     chosen = await run_in_threadpool(chosen_by, request, arena)
-    if chosen is None:  # a judge's board has no style of its own: who chose both means the judge
-        asked = dict(request.query_params)
-        again = {**asked, "style": "plain"} if asked.get("judge") and asked.get("style", "plain") != "plain" else {}
-        return RedirectResponse(f"leaderboard?{urlencode(again)}" if again else "leaderboard", 303)
+    if chosen is None:
+        return RedirectResponse("leaderboard", 303)
     return await run_in_threadpool(_leaderboard, request, arena, chosen)
 
 
@@ -83,16 +87,20 @@ def _leaderboard(request: Request, arena: Arena, chosen: Chosen) -> Response:
         for one in known.values()
         if one.name not in rated and (chosen.board not in ("base", "reasoning") or one.kind == chosen.board)
     ]
-    plain = arena.boards.board(chosen.board, chosen.category)["rows"] if chosen.style != "plain" else []
-    shown = chosen.plots if found["rows"] else ()
+    plain = _plain(arena, chosen)["rows"] if chosen.style != "plain" else []
     return render(
         request, "leaderboard.html.jinja", found=found, boards=BOARDS, chosen=chosen, known=known, waiting=waiting,
         heading=chosen.titled(WORDS[language]), judges=arena.judged.names(), styles=STYLES,
-        categories=arena.settings.arena.categories, spread=_spread(found["rows"]), tallies=took,
-        figures={name: _figure(arena, name, chosen, language, found, took) for name in shown},
+        categories=arena.settings.arena.categories, spread=_spread(found["rows"]), tallies=took, plots=chosen.plots,
+        cautions=[_caution(WORDS[language], one) for one in found["warnings"]],
         plain={row["name"]: row for row in plain}, base=str(request.base_url),
         words=in_plain_words(found["rows"], arena.settings.arena.min_votes, language),
     )  # fmt: skip
+
+
+def _caution(w: Mapping[str, str], caution: Caution) -> str:
+    by = caution.parts.get("by", "")
+    return w[f"caution_{caution.code}"].format(**{**caution.parts, "by": w.get(f"cluster_{by}", by)})
 
 
 def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from moreseek.arena.replay import STYLE
 from moreseek.arena.standings import BOARDS
 from moreseek.arena.store.vote_list import Which
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.web.arena import Arena
 
 PLOTS = ("intervals", "matrix", "frontier", "trend")
@@ -59,15 +59,14 @@ def chosen_by(request: Request, arena: Arena) -> Chosen | None:
         asked.get("board", "overall"), asked.get("category", ""), asked.get("style", "plain"), asked.get("judge", "")
     )
     known = found.board in BOARDS and found.category in ("", *arena.settings.arena.categories)
-    if not found.judge:
-        return found if known and found.style in STYLES else None
-    return found if known and found.style == "plain" and found.judge in arena.judged.names() else None
+    known = known and found.style in STYLES
+    return found if known and (not found.judge or found.judge in arena.judged.names()) else None
 
 
 def _unknown(arena: Arena) -> Response:
     said = (
         f"Boards: {', '.join(BOARDS)}. Categories: {', '.join(arena.settings.arena.categories)}. "
-        f"Styles: {', '.join(STYLES)}. Judges, in the plain style: {', '.join(arena.judged.names()) or 'none'}."
+        f"Styles: {', '.join(STYLES)}. Judges: {', '.join(arena.judged.names()) or 'none'}."
     )
     return JSONResponse({"error": {"code": "no_such_board", "message": said}}, 404)
 

@@ -1,5 +1,6 @@
 """Ranks in plain words: who shares a place, what the votes leave open, who has too few of them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,13 +11,11 @@ _NAMED = 4
 def in_plain_words(rows: Sequence[Row], min_votes: int, language: str) -> list[str]:
     """A sentence about the top, then one for each contestant."""
     ranked = [row for row in rows if row["rank"]]
+    sharing = Counter(row["rank"] for row in ranked)
     say = _CHINESE if language == "zh" else _ENGLISH
     top = [say["top"]([row["name"] for row in ranked if row["rank"] == 1])] if ranked else []
     return top + [
-        say["row"](row, sum(other["rank"] == row["rank"] for other in ranked) - 1)
-        if row["rank"]
-        else say["provisional"](row, min_votes)
-        for row in rows
+        say["row"](row, sharing[row["rank"]] - 1) if row["rank"] else say["provisional"](row, min_votes) for row in rows
     ]
 
 

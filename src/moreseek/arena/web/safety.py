@@ -11,6 +11,7 @@ from functools import cache
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moreseek.arena.store.database import Database
@@ -47,7 +48,10 @@ def picture_headers() -> dict[str, str]:
 
 
 class SafeHeaders:
-    """Adds the headers of safety to every response. (Middleware by hand: Starlette's base class holds streams back.)"""
+    """Adds the headers of safety to every response, and answers no address with a NUL, which PostgreSQL refuses.
+
+    (Middleware by hand: Starlette's base class holds streams back.)
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -61,6 +65,10 @@ class SafeHeaders:
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 
+        if scope["type"] == "http" and ("\x00" in scope["path"] or b"%00" in scope["query_string"]):
+            said = {"error": {"code": "malformed", "message": "This address is malformed."}}
+            await JSONResponse(said, 400)(scope, receive, with_headers)
+            return
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 

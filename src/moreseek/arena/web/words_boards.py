@@ -1,9 +1,13 @@
 """What the boards, their pictures and the battle page's modes say."""
 
+from moreseek.arena.cautions import TEXTS
+
 BOARDS_SAY: dict[str, dict[str, str]] = {
     "en": {
         "lang_code": "en", "colon": ": ", "comma": ", ",
         "flip": "Removing {removed:,} of {votes:,} votes puts {rival} before {leader}.",
+        **{f"caution_{code}": text for code, text in TEXTS.items()},
+        "cluster_voter": "voter", "cluster_prompt": "prompt",
         "style": "Style", "style_plain": "as voted", "style_equal": "style held equal",
         "style_latency": "style and latency held equal", "style_cost": "style, latency and cost held equal",
         "style_lead": "What is left of each rating when length, headers, bold text and lists of the answers are held "
@@ -52,6 +56,13 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
     "zh": {
         "lang_code": "zh", "colon": "：", "comma": "，",
         "flip": "在 {votes:,} 票中去掉 {removed:,} 票，{rival} 就会排到 {leader} 前面。",
+        "caution_no_votes": "还没有投票：所有评分仅来自先验。",
+        "caution_self_battles": "略去了 {battles} 场模型与自己的对战。",
+        "caution_few_clusters": "按{by}只有 {clusters} 个聚类：区间采用自由度为 {df} 的学生 t 分布，仍较粗略。",
+        "caution_apart": "胜负图不是强连通的：共有 {components} 个分量 {named}。不同分量之间的评分依据先验"
+        "（各一次虚拟的半胜与半负），而非投票。",
+        "caution_from_counts": "区间把投票视为相互独立：超过 {most:,} 票后，此榜仅由计数得出。",
+        "cluster_voter": "投票者", "cluster_prompt": "问题",
         "style": "风格", "style_plain": "按投票", "style_equal": "控制风格",
         "style_latency": "控制风格与延迟", "style_cost": "控制风格、延迟与成本",
         "style_lead": "在回答的长度、标题、粗体和列表（以及所选的用时与成本）相同的条件下剩下的评分。"

@@ -50,7 +50,7 @@ def counts_hold(site):
 
 def drawn(site):
     """Who is drawn in 60 draws."""
-    draws = [choose(site.arena.database, site.arena.settings, time.time()) for _ in range(60)]
+    draws = [choose(site.arena.database, site.arena.boards.kept, site.arena.settings, time.time()) for _ in range(60)]
     return {side.name for draw in draws if draw for side in draw[1]}
 
 

@@ -11,6 +11,7 @@ from tests.unit.arena.site.test_store import NOW, check_counts, server, where  #
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.live.fight import choose
 from moreseek.arena.live.foreign import IMPORTED, import_votes, read_foreign
+from moreseek.arena.live.kept import Kept
 from moreseek.arena.live.settings import ArenaSettings
 from moreseek.arena.replay import read_export
 from moreseek.arena.standings import board_of
@@ -177,10 +178,10 @@ def test_imported_contestants_are_marked_and_never_drawn(load, tmp_path):
     with database.read() as connection:
         assert {row.kind for row in registry.registered(connection)} == {IMPORTED}
     house = {"arena": {"database": str(tmp_path / "x.sqlite")}}
-    assert choose(database, ArenaSettings.model_validate(house), NOW) is None
+    assert choose(database, Kept(), ArenaSettings.model_validate(house), NOW) is None
     entry = {"name": "alpha", "class": "base", "url": "https://models.example/v1", "model": "m"}
     settings = ArenaSettings.model_validate({**house, "contestant": [entry]})
-    assert choose(database, settings, NOW) is None  # nor is anybody with one of them
+    assert choose(database, Kept(), settings, NOW) is None  # nor is anybody with one of them
     with database.write() as connection, pytest.raises(InputError, match="class 'imported'"):
         registry.enter(connection, [Entry("alpha", "base", "alpha", "m", None, {})], NOW)
 

@@ -1,17 +1,23 @@
 """Judges' boards on the site: apart from people's, labelled, with the agreement on the same battles."""
 
+import math
+import random
 import re
 
 import pytest
 from starlette.testclient import TestClient
 from tests.unit.arena.site.test_judges import PROBLEMS, fight, human, replay, three  # noqa: F401
-from tests.unit.arena.site.test_store import NOW, database, filled, server, where  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, RULES, database, filled, server, where  # noqa: F401
 
 from moreseek.arena.judged import agreements
 from moreseek.arena.live.judged_boards import JudgedBoards
 from moreseek.arena.standings import board_of
-from moreseek.arena.store import judges, ledger, vote_list
+from moreseek.arena.store import battles, judges, ledger, registry, vote_list, voters
+from moreseek.arena.store.database import open_database
+from moreseek.arena.store.registry import Entry
 from moreseek.arena.store.vote_list import Which
+from moreseek.arena.store.votes import Given, cast
+from moreseek.arena.vote_lines import STYLE
 from moreseek.arena.web.app import build_app
 
 
@@ -106,14 +112,57 @@ def test_pages_of_votes_follow_one_another_without_gap_or_repeat(http, monkeypat
     assert len(seen) == len(set(seen)) == (39 if judge else 3)
 
 
-def test_a_judge_that_there_is_not_and_a_style_of_a_judge_are_refused(http):
+def test_a_judge_that_there_is_not_is_refused(http):
     assert http.get("/leaderboard.json?judge=%3Cb%3E").status_code == 404
-    answer = http.get("/leaderboard.json?judge=verifier&style=equal")
-    assert answer.status_code == 404
-    assert "Judges, in the plain style: verifier" in answer.json()["error"]["message"]
-    page = http.get("/leaderboard?judge=verifier&style=equal&board=en", follow_redirects=False)
-    assert page.headers["location"] == "leaderboard?judge=verifier&style=plain&board=en"
+    assert "Judges: verifier." in http.get("/leaderboard.json?judge=x").json()["error"]["message"]
     assert http.get("/leaderboard?judge=nobody").url.query == b""
+
+
+def test_style_control_takes_away_what_length_won_of_a_judge_too(tmp_path):
+    database = open_database(str(tmp_path / "arena.sqlite"), create=True, with_secret=True)  # noqa: F811
+    rng = random.Random(5)
+    with database.write() as connection:
+        registry.enter(connection, [Entry(n, "base", n, n, None, {}) for n in ("long", "short", "mid")], NOW)
+        judge = judges.enter(connection, "llm", {"model": "m"}, NOW)
+        voter, longer = voters.find_or_add(connection, "somebody", NOW), {}
+        for i in range(200):
+            pair = rng.sample((1, 2, 3), 2)
+            words = [{1: 300, 2: 40, 3: 120}[one] + rng.randrange(200) for one in pair]
+            new = battles.NewBattle(voter.id, "x", *pair, False, 0.1, "other", "en", f"p{i}", "?")
+            name = battles.begin(connection, new, NOW)
+            both = [battles.Answer("word " * n, "", n, 1, 0.1, 0.2, None, False, None) for n in words]
+            battles.finish(connection, name, tuple(both), NOW)
+            cast(connection, voter, name, Given("tie"), RULES, NOW)
+            longer[name] = (words[0] - words[1]) / (words[0] + words[1] + 1)
+        said = [  # all that counts is length
+            (one, 0 if rng.random() < 1 / (1 + math.exp(-4 * longer[one.id])) else 1)
+            for one in judges.unjudged(connection, judge, voted=True)
+        ]
+        judges.record(connection, judge, "llm", said, NOW)
+    boards, which = JudgedBoards(database, 10), Which(judge="llm")
+    gap = lambda board: (lambda r: r["long"] - r["short"])({row["name"]: row["rating"] for row in board["rows"]})  # noqa: E731
+    equal = boards.style_board(which, STYLE)
+    assert equal["votes"] == boards.board(which)["votes"] == 200
+    assert gap(boards.board(which)) > 150
+    assert abs(gap(equal)) < gap(boards.board(which)) / 2
+    assert equal["style"]["tokens"]["ci_low"] > 0
+    assert equal["side_effect"] is None
+    with database.write() as connection:
+        voters.forget_battle(connection, next(iter(longer)), NOW)
+    assert JudgedBoards(database, 10).style_board(which, STYLE)["votes"] == 199  # its texts are gone
+    database.close()
+
+
+@pytest.mark.parametrize("style", ["equal", "latency"])
+def test_a_page_of_a_judge_with_style_held_equal(http, style):
+    query = f"judge=verifier&style={style}&lang=en"
+    page, found = http.get(f"/leaderboard?{query}").text, http.get(f"/leaderboard.json?{query}").json()
+    assert found["votes"] == 39
+    assert found["style"].keys() >= {"tokens", "headers"}
+    assert "style" in re.search(r"<h1>(.*?)</h1>", page).group(1)
+    assert "As voted" in page
+    assert "Agreement on the same" not in page
+    assert http.get(f"/plots/intervals.svg?{query}").status_code == 200
 
 
 def test_the_ledger_is_not_read_for_it(judged, monkeypatch):

@@ -13,10 +13,12 @@ from random import Random
 from urllib.parse import parse_qs
 
 import pytest
+from tests.unit.arena.site.running import running
 from tests.unit.arena.site.test_store import NOW, RULES, battle, cast, database, filled, server, where  # noqa: F401
 
+from moreseek.arena import cautions
 from moreseek.arena.live.boards import LiveBoards
-from moreseek.arena.replay import read_export, tells
+from moreseek.arena.replay import read_export
 from moreseek.arena.standings import style_board_from, style_board_of
 from moreseek.arena.store import battles as stored
 from moreseek.arena.store import counts, history, registry, tallies, vote_list, voters
@@ -28,9 +30,11 @@ from moreseek.arena.store.tables import answers, battles
 from moreseek.arena.store.tables import history as history_table
 from moreseek.arena.store.vote_list import Which
 from moreseek.arena.store.votes import Given
+from moreseek.arena.vote_lines import tells
 from moreseek.arena.web.chosen import PLOTS, STYLES
 from moreseek.arena.web.figures.drawing import apart, ticks
 from moreseek.arena.web.plain_words import in_plain_words
+from moreseek.arena.web.words import WORDS
 
 DAY = 86_400.0
 
@@ -123,6 +127,30 @@ def test_every_figure_leads_to_the_votes_behind_it(voted):
     assert "what is" not in http.get("/votes").text
 
 
+def test_the_pictures_of_a_page_are_requests_of_their_own_and_lead_to_votes(voted):
+    http = voted.browser().http
+    page = http.get("/leaderboard?lang=zh&category=maths").text
+    assert 'class="figure"' not in page
+    frames = [html.unescape(one) for one in re.findall(r'data-figure="([^"]*)"', page)]
+    assert [one.split("?")[0] for one in frames] == [f"embed/{name}" for name in PLOTS]
+    for frame in frames:
+        picture = http.get(f"/{frame}").text
+        assert picture.count('<svg xmlns="http://www.w3.org/2000/svg" class="figure"') == 1
+        for link in set(re.findall(r'data-votes="([^"]*)"', picture)):
+            assert http.get("/" + html.unescape(link)).status_code == 200
+    assert "data-votes" in http.get(f"/{frames[0]}").text
+
+
+def test_a_vote_on_one_server_is_on_the_next_page_of_another(voted):
+    with running(voted.arena.settings) as other:  # the same database
+        for i in range(3):
+            before = other.browser().http.get("/leaderboard.json").json()["votes"]
+            voted.browser().battle_and_vote(f"and {i}?", "tie", category="maths")
+            assert other.browser().http.get("/leaderboard.json").json()["votes"] == before + 1
+            page = other.browser().http.get("/leaderboard?category=maths&lang=en").text
+            assert f"<p>{7 + i} <a" in page
+
+
 def test_numbers_of_the_matrix_are_a_count_of_the_votes(voted):
     http = voted.browser().http
     every = http.get("/votes.json").json()["votes"]
@@ -173,6 +201,26 @@ def test_ranks_in_plain_words_in_both_languages():
     assert "A, B, C and 8 others" in in_plain_words(many, 30, "en")[0]
 
 
+def test_a_chinese_board_warns_in_chinese(arena):
+    site = arena(("ok", "second"), min_votes=2)
+    for i in range(3):
+        site.browser().battle_and_vote(f"what is {i}?", "model_a", category="maths")
+    page = {lang: site.browser().http.get(f"/leaderboard?lang={lang}").text for lang in ("en", "zh")}
+    warned = site.arena.boards.board()["warnings"]
+    assert {one.code for one in warned} >= {"few_clusters"}
+    for one in warned:
+        assert html.escape(one, quote=False) in html.unescape(page["en"])
+        assert one not in html.unescape(page["zh"])
+    assert "学生 t 分布" in page["zh"]
+    assert "按投票者只有 3 个聚类" in page["zh"]
+
+
+@pytest.mark.parametrize("code", cautions.TEXTS)
+def test_every_caution_is_said_in_both_languages_with_the_same_parts(code):
+    english, chinese = (set(re.findall(r"{(\w+)", WORDS[lang][f"caution_{code}"])) for lang in ("en", "zh"))
+    assert english == chinese
+
+
 def test_labels_stand_apart_and_ticks_are_round():
     places = apart([10, 11, 12, 90], 15, 0, 95)
     assert all(b - a >= 14.99 for a, b in itertools.pairwise(places))
@@ -194,7 +242,7 @@ def test_the_style_board_is_the_same_from_the_database_and_from_an_export(databa
         assert live["votes"] == LiveBoards(database, 10).board(which.board, which.category)["votes"] == len(votes)
         assert live["style"].keys() == {"tokens", "headers", "bold", "lists"}
     replay = read_export(tmp_path / "out.jsonl")
-    exported = style_board_of(replay.styled().present(), replay.families, "overall", "", 10)
+    exported = style_board_of(replay.styled().present(), replay.families, "overall", 10)
     assert exported == LiveBoards(database, 10).style_board()
 
 

@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -49,9 +50,7 @@ class Drawing:
 
     def add(self, tag: str, content: str = "", **attributes: Any) -> None:
         """An element; ``class_`` is its class, and other underscores stand for hyphens."""
-        written = "".join(
-            f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"' for key, value in attributes.items()
-        )
+        written = "".join([f' {_attribute(key)}="{_short(value)}"' for key, value in attributes.items()])
         self._parts.append(f"<{tag}{written}>{content}</{tag}>")
 
     def text(self, x: float, y: float, words: str, class_: str = "", anchor: str = "start") -> None:
@@ -67,37 +66,41 @@ class Drawing:
         self.add("circle", cx=x, cy=y, r=r, class_=class_)
 
     def open_link(self, href: str, title: str) -> None:
-        """What follows, up to close_link(), leads to the votes behind it and says its numbers when pointed at."""
-        self._parts.append(f'<a href="{escape(href)}"><title>{escape(title)}</title>')
+        """What follows, up to close_link(), says its numbers when pointed at, and where the votes behind it are.
+
+        Only the board's page makes links of these (figures.js): from a file or another site's frame they lead nowhere.
+        """
+        self._parts.append(f'<g data-votes="{escape(href)}"><title>{escape(title)}</title>')
 
     def close_link(self) -> None:
         """The end of a link."""
-        self._parts.append("</a>")
+        self._parts.append("</g>")
 
-    def inside(self, links: bool = True) -> str:
-        """For a page, which brings the colours; ``links`` false leaves the links out."""
-        return self._written("", links)
+    def inside(self) -> str:
+        """For a page, which brings the colours."""
+        return self._written("")
 
     def alone(self) -> str:
-        """A whole file, with its colours, without links (which lead nowhere from a file)."""
+        """A whole file, with its colours."""
         ground = '<rect class="ground" width="100%" height="100%"/>'
-        return (
-            '<?xml version="1.0" encoding="UTF-8"?>\n' + self._written(f"<style>{STYLE}</style>{ground}", False) + "\n"
-        )
+        return f'<?xml version="1.0" encoding="UTF-8"?>\n{self._written(f"<style>{STYLE}</style>{ground}")}\n'
 
-    def _written(self, head: str, links: bool) -> str:
-        parts = self._parts
-        if not links:
-            parts = [part.replace("<a href=", "<g data-votes=").replace("</a>", "</g>") for part in parts]
+    def _written(self, head: str) -> str:
         size = f'viewBox="0 0 {_short(self.width)} {_short(self.height)}" width="{_short(self.width)}"'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="figure" {size} height="{_short(self.height)}" '
-            f'role="{"group" if links else "img"}" aria-label="{escape(self.label)}">{head}{"".join(parts)}</svg>'
+            f'role="img" aria-label="{escape(self.label)}">{head}{"".join(self._parts)}</svg>'
         )
 
 
+@cache
+def _attribute(key: str) -> str:
+    return key.rstrip("_").replace("_", "-")
+
+
 def _short(value: Any) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    """A number, or a text, as an attribute has it."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else escape(str(value))
 
 
 def width_of(words: str) -> float:

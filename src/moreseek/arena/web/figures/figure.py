@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from moreseek.arena.store.vote_list import Which
 from moreseek.arena.web.figures.drawing import Drawing
@@ -21,7 +22,12 @@ class Subject:
 
     def votes(self, a: str = "", b: str = "") -> str:
         """Where the votes behind a figure are."""
-        named = {**vars(replace(self.which, a=a, b=b)), "lang": self.words["lang_code"]}
+        more = "".join(f"&{key}={quote_plus(value)}" for key, value in (("a", a), ("b", b)) if value)
+        return self._board + more
+
+    @cached_property
+    def _board(self) -> str:  # a matrix has hundreds of links
+        named = {**vars(self.which), "lang": self.words["lang_code"]}
         return "votes?" + urlencode({key: value for key, value in named.items() if value})
 
 
@@ -32,7 +38,7 @@ class Figure:
     drawing: Drawing
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
-    note: str = ""
+    note: str = ""  # what this one leaves out
 
     def csv(self) -> str:
         """The numbers as CSV."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from moreseek.arena.ratings import POINTS
-from moreseek.arena.votes import A_WINS, B_WINS
+from moreseek.arena.votes import A_WINS, B_WINS, BOTH_BAD, TIE
 from moreseek.arena.web.figures.drawing import Drawing, fitted, width_of
 from moreseek.arena.web.figures.figure import Figure, Subject
 from moreseek.evals.wording import visible
@@ -17,13 +17,7 @@ _CELL_W, _CELL_H, _TOP, _MOST_NAME, _MOST = 46, 30, 34, 200, 20
 
 def matrix(rows: Sequence[Mapping[str, Any]], names: Sequence[str], counts: np.ndarray, subject: Subject) -> Figure:
     """``counts`` (M, M, 4) in the order of ``names``; rows of the board give the order and the expectation."""
-    places = {name: i for i, name in enumerate(names)}
-    pairs = [
-        _pair(a, b, counts, places)
-        for a in rows for b in rows
-        if a is not b and (counts[places[a["name"]], places[b["name"]]].sum()
-                           + counts[places[b["name"]], places[a["name"]]].sum()) > 0
-    ]  # fmt: skip
+    pairs = _pairs(rows, names, counts)
     shown = [row["name"] for row in rows[:_MOST]]
     labels = [fitted(visible(name), _MOST_NAME) for name in shown]
     left = 54 + max((width_of(label) for label in labels), default=60)
@@ -39,18 +33,24 @@ def matrix(rows: Sequence[Mapping[str, Any]], names: Sequence[str], counts: np.n
         for j, other in enumerate(shown):
             if (name, other) in by_pair:
                 _cell(drawing, by_pair[name, other], left + _CELL_W * j, y, subject)
-    return Figure(drawing, COLUMNS, pairs, subject.words["matrix_note"])
+    return Figure(drawing, COLUMNS, pairs)
 
 
-def _pair(a: Mapping[str, Any], b: Mapping[str, Any], counts: np.ndarray, places: Mapping[str, int]) -> dict[str, Any]:
-    there, back = counts[places[a["name"]], places[b["name"]]], counts[places[b["name"]], places[a["name"]]]
-    n = int(there.sum() + back.sum())
-    wins, losses = int(there[A_WINS] + back[B_WINS]), int(there[B_WINS] + back[A_WINS])
-    expected = 1 / (1 + float(np.exp((b["rating"] - a["rating"]) / POINTS)))
-    return {
-        "a": a["name"], "b": b["name"], "battles": n, "wins": wins, "losses": losses, "ties": n - wins - losses,
-        "score": (wins + (n - wins - losses) / 2) / n, "expected": expected,
-    }  # fmt: skip
+def _pairs(rows: Sequence[Mapping[str, Any]], names: Sequence[str], counts: np.ndarray) -> list[dict[str, Any]]:
+    """Every ordered pair that met, row by row in the board's order."""
+    places = {name: i for i, name in enumerate(names)}
+    ranked = np.array([places[row["name"]] for row in rows], np.intp)
+    met = (counts + counts.transpose(1, 0, 2)[:, :, [B_WINS, A_WINS, TIE, BOTH_BAD]])[np.ix_(ranked, ranked)]
+    battles = met.sum(axis=2)
+    a, b = np.nonzero(battles * (1 - np.eye(len(rows))))
+    n, wins, losses = battles[a, b], met[a, b, A_WINS], met[a, b, B_WINS]
+    rating = np.array([row["rating"] for row in rows])
+    expected = 1 / (1 + np.exp((rating[b] - rating[a]) / POINTS))
+    whole = [column.astype(np.int64).tolist() for column in (n, wins, losses, n - wins - losses)]
+    score = (wins + (n - wins - losses) / 2) / n
+    called = [row["name"] for row in rows]
+    found = zip(a.tolist(), b.tolist(), *whole, score.tolist(), expected.tolist(), strict=True)
+    return [dict(zip(COLUMNS, (called[i], called[j], *rest), strict=True)) for i, j, *rest in found]
 
 
 def _cell(drawing: Drawing, pair: Mapping[str, Any], x: float, y: float, subject: Subject) -> None:

@@ -27,7 +27,7 @@ def trend(rows: Sequence[Mapping[str, Any]], points: Sequence[Point], min_votes:
         _draw(drawing, lines, subject)
     else:
         drawing.text(8, 34, subject.words["too_early"], "quiet")
-    return Figure(drawing, COLUMNS, out, subject.words["trend_note"])
+    return Figure(drawing, COLUMNS, out)
 
 
 def _draw(drawing: Drawing, lines: Mapping[str, Sequence[Point]], subject: Subject) -> None:
