@@ -303,10 +303,10 @@ def test_the_counts_board_costs_the_same_however_many_votes(database):
     filled(database, 80)
     with database.write() as connection:
         connection.execute(text("UPDATE counts SET n = n * 1000"))
-    begun = time.perf_counter()
+    begun = time.process_time()
     board = LiveBoards(database, 10).board()
     assert board["votes"] > 20_000
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_two_servers_see_each_others_votes(database, where):
