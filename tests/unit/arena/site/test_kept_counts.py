@@ -3,7 +3,7 @@
 import random
 
 import numpy as np
-from tests.unit.arena.site.test_store import NOW, battle, cast, database, server, undo, where  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, battle, cast, database, undo, where  # noqa: F401
 
 from moreseek.arena.live.kept_counts import KeptCounts
 from moreseek.arena.store import counts, registry, voters

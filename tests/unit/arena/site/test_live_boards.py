@@ -13,7 +13,7 @@ from random import Random
 from urllib.parse import parse_qs
 
 import pytest
-from tests.unit.arena.site.test_store import NOW, RULES, battle, cast, database, filled, server, where  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, RULES, battle, cast, database, filled, where  # noqa: F401
 
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.replay import read_export, tells

@@ -8,7 +8,6 @@ import time
 
 import pytest
 from sqlalchemy import text
-from tests.unit.arena.site.databases import postgresql
 
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.replay import Replay, read_export
@@ -24,12 +23,6 @@ from moreseek.errors import InputError
 
 RULES = Rules(window_s=100, undo_s=10, rated_a_day=1000, rated_a_day_per_address=1000)
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture(scope="module")
-def server():
-    with postgresql() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
