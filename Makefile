@@ -2,9 +2,11 @@
 #   PYTHON=python3.12    another interpreter for the new environment (3.11 or later)
 #   TORCH_ARGS="…"       pip arguments for torch alone, such as the index of the build for your accelerator
 #   ARGS="…"             appended to the command of demo and the tests
+#   JOBS=2               processes among which `make test` parts the tests, file by file
 
 PYTHON ?= python3
 TORCH_ARGS ?=
+JOBS ?= 2
 ARGS ?=
 
 VENV := .venv
@@ -51,7 +53,7 @@ demo: setup  ## make a tiny reasoning model here: 4 to 7 minutes of training on 
 	@$(if $(findstring --stage,$(ARGS)),,$(BIN)/moreseek arena judge $(RUN) --count 60)
 
 test: setup  ## run the tests (minutes)
-	@$(BIN)/python -m pytest -q -m "not slow and not clients" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow and not clients" --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: setup smollm2  ## run the slow tests: a real model, long runs
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)

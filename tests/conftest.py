@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 # threads, and tests compare them bit for bit. torch itself is not imported here: tests without it stay fast.
 os.environ["OMP_NUM_THREADS"] = "2"
 os.environ["MKL_NUM_THREADS"] = "2"
+os.environ["GOMP_SPINCOUNT"] = "1000"  # a thread that waits leaves its core to the tests of the other process
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"

@@ -1,11 +1,8 @@
 """What an arena must survive, fault by fault, and the tests that hold it to it. A fault without one fails here."""
 
-import ast
-from pathlib import Path
-
 import pytest
+from tests.contracts.named_tests import assert_there
 
-TESTS = Path(__file__).resolve().parents[1]
 SITE = "unit/arena/site"
 FAULTS = {
     "double votes": [
@@ -85,9 +82,4 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_has_its_tests(fault):
-    assert FAULTS[fault]
-    for test in FAULTS[fault]:
-        path, _, name = test.partition("::")
-        there = {node.name for node in ast.walk(ast.parse((TESTS / path).read_text(encoding="utf-8")))
-                 if isinstance(node, ast.FunctionDef)}  # fmt: skip
-        assert name in there, f"{path} has no {name}"
+    assert_there(FAULTS[fault])

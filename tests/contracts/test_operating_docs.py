@@ -1,9 +1,13 @@
 """docs/operating.md and the files of examples/deploy name options and metrics that exist."""
 
+import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import typer
 
 from moreseek.cli import app
@@ -29,6 +33,28 @@ def test_options_of_the_examples_exist():
     [entry] = re.findall(r"^ENTRYPOINT (.*)$", container, re.MULTILINE)
     used = {*re.findall(r"--[a-z-]+", started), *re.findall(r"--[a-z-]+", entry)}
     assert {"--host", "--port", "--api-key-file", "--drain"} <= used <= options()
+
+
+def test_systemd_accepts_the_unit(tmp_path):
+    """As it stands, but for the environment, which is not here."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    text = (DEPLOY / "moreseek.service").read_text(encoding="utf-8")
+    program = "/opt/moreseek/.venv/bin/moreseek"
+    assert program in text
+    unit = tmp_path / "moreseek.service"
+    for spoilt, fine in ((text, True), (text.replace("RestartSec=", "RestartSecs="), False)):
+        unit.write_text(spoilt.replace(program, shutil.which("true")))
+        done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
+        assert ("moreseek.service" not in done.stderr) == fine, done.stderr
+
+
+def test_the_health_check_of_the_container_runs(tmp_path):
+    container = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+    [check] = re.findall(r"^HEALTHCHECK .*CMD \\\n\s+(.*)$", container, re.MULTILINE)
+    command = json.loads(check)
+    assert command[0] == "python"
+    compile(command[2], "HEALTHCHECK", "exec")
 
 
 def test_the_container_installs_extras_and_copies_files_that_exist():

@@ -122,6 +122,9 @@ def always_right(problem, completion):
     return 1.0
 """
 
+# Charts take as long as the micro run itself. `uninterrupted`, whose report tests look at, has them.
+WITHOUT_CHARTS = "import moreseek.evals.plots\nmoreseek.evals.plots._svg = lambda figure, name, alt: '<svg></svg>'\n"
+
 Moreseek = Callable[..., Command]
 
 
@@ -154,7 +157,7 @@ def start(forks: Forks, tmp_path: Path) -> Moreseek:
     """Start a command in the test's folder. ``before`` is Python that runs first, to plant a fault."""
 
     def begin(*arguments: str | Path, before: str = "", stdin: str = "") -> Command:
-        return Command(forks, tmp_path, [str(argument) for argument in arguments], before, stdin)
+        return Command(forks, tmp_path, [str(argument) for argument in arguments], WITHOUT_CHARTS + before, stdin)
 
     return begin
 

@@ -6,6 +6,7 @@ code) whose command line goes through ``moreseek.cli.main`` like any other. The 
 threads, because a fork copies only one of them.
 """
 
+import gc
 import json
 import os
 import signal
@@ -118,6 +119,8 @@ def _warm_up() -> None:
 
     torch.set_num_threads(1)
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # the first one imports much more
+    gc.collect()
+    gc.freeze()  # or every child's collector goes through, and so copies, all that was imported
 
 
 def _start(request: dict[str, Any]) -> int:

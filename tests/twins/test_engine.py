@@ -394,11 +394,24 @@ def test_an_exception_ends_all_requests_and_new_ones_are_served(make_model, monk
 DRAFTINGS = [Drafting("mtp", 1, 99), Drafting("mtp", 3, 99), Drafting("text", 4, 99), Drafting("mtp", 2, 3)]
 
 
-@pytest.mark.parametrize("drafting", DRAFTINGS, ids=str)
+@pytest.fixture(scope="module")
+def without_guesses():
+    """without_guesses(model, path, kind, prompts, params): what comes without them, computed once for all draftings."""
+    known = {}
+
+    def completions(model, path, kind, prompts, params):
+        if (path, kind, params) not in known:
+            known[path, kind, params] = Engine(model, drafting=Drafting()).generate(prompts, params)
+        return known[path, kind, params]
+
+    return completions
+
+
+@pytest.mark.parametrize("drafting", DRAFTINGS, ids=lambda one: f"{one.by}-{one.tokens}-{one.most_rows}")
 @pytest.mark.parametrize(
-    "params", [SamplingParams(temperature=0, max_tokens=90), SamplingParams(max_tokens=90)], ids=str
+    "params", [SamplingParams(temperature=0, max_tokens=90), SamplingParams(max_tokens=90)], ids=["greedy", "sampled"]
 )
-def test_guesses_change_no_token(make_model, both_paths, drafting, params):
+def test_guesses_change_no_token(make_model, both_paths, without_guesses, drafting, params):
     kinds = ["v3", "v3-q-lora-groups-yarn"] if drafting.by == "mtp" else ["v3", "llama"]
     for kind in kinds:
         model = make_model(kind, num_nextn_predict_layers=1) if kind.startswith("v3") else make_model(kind)
@@ -406,7 +419,7 @@ def test_guesses_change_no_token(make_model, both_paths, drafting, params):
         generator = torch.Generator().manual_seed(3)
         prompts = [torch.randint(89, (length,), generator=generator).tolist() for length in (5, 16, 1, 32, 17, 3)]
         prompts += prompts[:3]
-        plain = Engine(model, drafting=Drafting()).generate(prompts, params)
+        plain = without_guesses(model, both_paths, kind, prompts, params)
         for rows, budget in ((256, 2048), (4, 20)):
             engine = Engine(model, rows, budget=budget, drafting=drafting)
             found = engine.generate(prompts, params)

@@ -77,9 +77,14 @@ def named_models(arguments: Iterable[str]) -> dict[str, Path]:
         if run_folder.is_run:
             known += [(f"{name}/{stage.name}", stage.model) for stage in run_folder.finished()]
         for one, path in known:
-            if named.setdefault(one, path.resolve()) != path.resolve():
+            if named.setdefault(one, _real(path)) != _real(path):
                 raise InputError(f"two models would be served as {one}. Give one of them a name: OTHER={model}")
     return named
+
+
+def _real(path: Path) -> Path:
+    """The folder behind links. A file keeps its name: in Hugging Face's cache it is a link to one without .gguf."""
+    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def named_documents(arguments: Iterable[str], models: Collection[str]) -> dict[str, Path]:

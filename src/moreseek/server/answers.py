@@ -44,6 +44,7 @@ class Piece:
 async def run(llm: LLM, job: Job) -> AsyncGenerator[Piece]:
     """The completion in pieces. Closing the iterator aborts it. Raises RefusedError where the engine failed."""
     text, read = llm.text_stream(job.request.params), 0
+    job.meter.start()
     try:
         async with aclosing(llm.loop.follow(job.request, text)) as stream:
             async for item in stream:
@@ -106,6 +107,28 @@ def usage(jobs: list[Job], thoughts: int) -> dict[str, Any]:
         "prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": sum(prompts.values())},
         "completion_tokens_details": {"reasoning_tokens": thoughts},
+    }  # fmt: skip
+
+
+def timings(jobs: list[Job]) -> dict[str, Any]:
+    """How fast the prompt was read and the answer written, under llama.cpp's names; without the wait for a turn.
+
+    ``prompt_ms`` lasts until the first token of the first completion, ``predicted_ms`` from there to the last token of
+    all; several completions of one prompt read it once.
+    """
+    meters, prompts = [job.meter for job in jobs], {job.request.prompt: job.request.reused for job in jobs}
+    first = min(meter.first for meter in meters)
+    cached, written = sum(prompts.values()), sum(len(job.request.output) for job in jobs)
+    reading = _rate("prompt", sum(map(len, prompts)) - cached, first - min(meter.started for meter in meters))
+    writing = _rate("predicted", written, max(meter.last for meter in meters) - first)
+    return {"cache_n": cached, **reading, **writing}
+
+
+def _rate(name: str, tokens: int, seconds: float) -> dict[str, Any]:
+    seconds = max(seconds, 1e-6)  # a single token takes no time, and JSON knows no infinity
+    return {
+        f"{name}_n": tokens, f"{name}_ms": 1e3 * seconds, f"{name}_per_token_ms": 1e3 * seconds / max(tokens, 1),
+        f"{name}_per_second": tokens / seconds,
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from moreseek.engine.llm import LLM
 from moreseek.engine.sequence import Sequence
 from moreseek.server import logprobs, tools
-from moreseek.server.answers import Job, Piece, finish_reason, identity, merged, usage
+from moreseek.server.answers import Job, Piece, finish_reason, identity, merged, timings, usage
 from moreseek.server.documents.library import Documents
 from moreseek.server.errors import RefusedError
 from moreseek.server.jobs import calmly, jobs, room
@@ -133,7 +133,10 @@ class ChatAnswer:
             thinking_budget=asked.thinking_budget,
         )  # fmt: skip
         found = await calmly(partial(jobs, llm, prompt, params, meter))
-        thinking = await calmly(lambda: opens_thinking(llm.tokenizer, **asked.switch))
+        if asked.continue_final_message:
+            thinking = not asked.messages[-1].text
+        else:
+            thinking = await calmly(lambda: opens_thinking(llm.tokenizer, **asked.switch))
         return cls(llm, name, found, asked, thinking, told)
 
     @property
@@ -158,13 +161,15 @@ class ChatAnswer:
              "logprobs": {"content": log} if self.asked.logprobs else None}
             for job, choice, log in zip(self.jobs, found, logs, strict=True)
         ]  # fmt: skip
-        return self.base | {"object": "chat.completion", "choices": choices, "usage": self.usage} | self.told
+        ended = {"object": "chat.completion", "choices": choices, "usage": self.usage, "timings": timings(self.jobs)}
+        return self.base | ended | self.told
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a stream."""
         for job in self.jobs:
             first = self._chunk(job.index, {"role": "assistant", "content": ""})
             yield first if job.index else first | self.told
+        running, with_usage = len(self.jobs), self.asked.stream_options and self.asked.stream_options.include_usage
         async for delta in self.deltas():
             for shown in _shown(delta):
                 yield self._chunk(delta.index, shown, log=delta.logprobs)
@@ -172,9 +177,12 @@ class ChatAnswer:
             if delta.logprobs and delta.end is None:
                 yield self._chunk(delta.index, {}, log=delta.logprobs)
             if delta.end is not None:
-                yield self._chunk(delta.index, {}, delta.reason)
-        if self.asked.stream_options is not None and self.asked.stream_options.include_usage:
-            yield self.base | {"object": "chat.completion.chunk", "choices": [], "usage": self.usage}
+                running -= 1
+                last = {} if running or with_usage else {"timings": timings(self.jobs)}
+                yield self._chunk(delta.index, {}, delta.reason) | last
+        if with_usage:
+            last = {"choices": [], "usage": self.usage, "timings": timings(self.jobs)}
+            yield self.base | {"object": "chat.completion.chunk"} | last
 
     def _chunk(
         self, index: int, delta: dict[str, Any], reason: str | None = None, log: list[dict[str, Any]] | None = None

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from moreseek.engine.llm import LLM
 from moreseek.server import logprobs
-from moreseek.server.answers import Job, finish_reason, identity, merged, usage
+from moreseek.server.answers import Job, finish_reason, identity, merged, timings, usage
 from moreseek.server.jobs import calmly, jobs, room
 from moreseek.server.metrics import Meter
 from moreseek.server.requests import DEFAULT_COMPLETION_TOKENS, CompletionRequest
@@ -48,21 +48,24 @@ class TextAnswer:
             found = await run_in_threadpool(self._logprobs, job, sequence.output, sequence.top_logprobs)
             ids = {"token_ids": sequence.output} if self.asked.return_token_ids else {}
             choices.append(self._choice(job, self._echo(job) + text, finish_reason(sequence), found) | ids)
-        return self.base | {"choices": choices, "usage": usage(self.jobs, 0)}
+        return self.base | {"choices": choices, "usage": usage(self.jobs, 0), "timings": timings(self.jobs)}
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a stream."""
         begun: set[int] = set()
+        running, with_usage = len(self.jobs), self.asked.stream_options and self.asked.stream_options.include_usage
         async for piece in merged(self.llm, self.jobs):
             job = piece.job
             echo = "" if job.index in begun else self._echo(job)
             begun.add(job.index)
             reason = None if piece.end is None else finish_reason(piece.end)
+            running -= piece.end is not None
+            last = {} if running or with_usage else {"timings": timings(self.jobs)}
             if echo or piece.text or reason or piece.shown:
                 found = self._logprobs(job, piece.tokens, piece.shown)
-                yield self.base | {"choices": [self._choice(job, echo + piece.text, reason, found)]}
-        if self.asked.stream_options is not None and self.asked.stream_options.include_usage:
-            yield self.base | {"choices": [], "usage": usage(self.jobs, 0)}
+                yield self.base | {"choices": [self._choice(job, echo + piece.text, reason, found)]} | last
+        if with_usage:
+            yield self.base | {"choices": [], "usage": usage(self.jobs, 0), "timings": timings(self.jobs)}
 
     def _echo(self, job: Job) -> str:
         return self.llm.tokenizer.decode(job.request.prompt) if self.asked.echo else ""

@@ -91,13 +91,20 @@ class Meter:
 
     def __init__(self, metrics: Metrics, model: str, begun: float) -> None:
         self.metrics, self.model, self.begun = metrics, model, begun
-        self._tokens, self._last = 0, begun
+        self.started = self.first = self.last = begun  # by time.perf_counter: its turn, its first and its last token
+        self._tokens = 0
+
+    def start(self) -> None:
+        """It is its turn."""
+        self.started = self.first = time.perf_counter()
 
     def token(self) -> None:
         now = time.perf_counter()
         seconds = self.metrics.between_tokens if self._tokens else self.metrics.first_token
-        seconds.observe(self.model, now - self._last)
-        self._tokens, self._last = self._tokens + 1, now
+        seconds.observe(self.model, now - self.last)
+        if not self._tokens:
+            self.first = now
+        self._tokens, self.last = self._tokens + 1, now
 
     def end(self, sequence: Sequence) -> None:
         """The completion has ended, for whatever reason."""

@@ -1,9 +1,10 @@
-"""From a request's bytes to its fields. Unknown fields are ignored, as by others."""
+"""From a request's bytes to its fields. Unknown fields are ignored, as by others, and said in the log once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -11,6 +12,8 @@ from pydantic_core import ErrorDetails
 
 from moreseek.server.errors import RefusedError
 
+LOG = logging.getLogger("moreseek.server")
+MOST_NOTED, LONGEST_NOTED = 200, 60  # names of unknown fields in the log, and characters of one
 KINDS = ("str", "int", "float", "bool")
 Kind = TypeVar("Kind", bound=BaseModel)
 Item = TypeVar("Item")
@@ -36,14 +39,34 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+class Body(Lenient):
+    """A whole request. What else is in it is kept only so that the log can name it."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 def parse(kind: type[Kind], raw: bytes) -> Kind:
     """A request from its JSON. Raises RefusedError, which names the field."""
     try:
-        return kind.model_validate_json(raw)
+        found = kind.model_validate_json(raw)
+        _note(kind, found.model_extra or ())
+        return found
     except ValidationError as error:
         raise refusal(error) from None
     except (RecursionError, UnicodeDecodeError, json.JSONDecodeError):
         raise RefusedError(400, "the body is not valid JSON.", "invalid_value") from None
+
+
+_noted: set[tuple[str, str]] = set()
+
+
+def _note(kind: type[BaseModel], unknown: Iterable[str]) -> None:
+    """Each unknown field once: a client may send it with every request, a hostile one may invent names for ever."""
+    for name in unknown:
+        one = (kind.__name__, name[:LONGEST_NOTED])
+        if one not in _noted and len(_noted) < MOST_NOTED:
+            _noted.add(one)
+            LOG.info("%s: the field %r is not known here and is ignored", *one)
 
 
 def refusal(error: ValidationError) -> RefusedError:

@@ -23,6 +23,8 @@ def prompt_of(
     It tokenises and searches, so it is not for the event loop. Raises RefusedError, and InputError as templates do.
     """
     turns = [message.turn() for message in asked.messages]
+    if asked.continue_final_message:
+        _check_unfinished(turns[-1])
     plain = _encoded(turns, asked, llm, offered)
     if documents is None and asked.retrieval:
         raise RefusedError(400, "retrieval: this model is served without documents.", param="retrieval")
@@ -57,8 +59,20 @@ def _found(documents: Documents, turns: Sequence[ToolTurn], place: int, asked: C
 
 def _encoded(turns: Sequence[ToolTurn], asked: ChatRequest, llm: LLM, offered: list[tools.Tool]) -> list[int]:
     """Token ids of the chat, with the tools as its template or ours shows them."""
+    told, more = turns, {}
     if not tools.knows_tools(llm.tokenizer):
         told = tools.as_text(turns, offered)
-        return encode_chat(llm.tokenizer, told, add_generation_prompt=True, **asked.switch)
-    more = {"tools": [tools.dump(tool) for tool in offered]} if offered else {}
-    return encode_chat(llm.tokenizer, turns, add_generation_prompt=True, **asked.switch, **more)
+    elif offered:
+        more = {"tools": [tools.dump(tool) for tool in offered]}
+    return encode_chat(
+        llm.tokenizer, told, add_generation_prompt=True, continue_final_message=asked.continue_final_message,
+        **asked.switch, **more,
+    )  # fmt: skip
+
+
+def _check_unfinished(turn: ToolTurn) -> None:
+    if turn.role != "assistant" or turn.tool_calls or not (turn.content or turn.reasoning_content):
+        raise RefusedError(
+            400, "continue_final_message: the last message has to be an assistant's with a text and no calls.",
+            param="continue_final_message",
+        )  # fmt: skip

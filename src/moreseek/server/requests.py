@@ -9,7 +9,7 @@ from pydantic import Field
 from moreseek.engine.sampling import SamplingParams, Structure
 from moreseek.errors import InputError
 from moreseek.server.errors import RefusedError
-from moreseek.server.parsing import WHOLE, Few, Id, Lenient, Name, Positive, Some, Whole
+from moreseek.server.parsing import WHOLE, Body, Few, Id, Lenient, Name, Positive, Some, Whole
 from moreseek.server.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice, call_for_template
 from moreseek.text.chat import ToolTurn
 
@@ -85,7 +85,7 @@ class Retrieval(Lenient):
     files: Annotated[list[Name], Field(max_length=20)] | None = None
 
 
-class Sampling(Lenient):
+class Sampling(Body):
     """What both kinds of requests have."""
 
     model: Name
@@ -152,6 +152,7 @@ class ChatRequest(Sampling):
     reasoning_effort: str | None = None
     chat_template_kwargs: TemplateSettings | None = None
     chat_template: str | None = None
+    continue_final_message: bool = False
     retrieval: bool | Retrieval | None = None
 
     @property
@@ -198,14 +199,14 @@ class CompletionRequest(Sampling):
         return list(self.prompt)  # pyright: ignore[reportReturnType]
 
 
-class TokenizeRequest(Lenient):
+class TokenizeRequest(Body):
     """POST /tokenize."""
 
     prompt: str
     model: Name | None = None
 
 
-class DetokenizeRequest(Lenient):
+class DetokenizeRequest(Body):
     """POST /detokenize."""
 
     tokens: list[Id]

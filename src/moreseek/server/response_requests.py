@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from moreseek.server.parsing import Few, Lenient, Name, Positive, Some
+from moreseek.server.parsing import Body, Few, Lenient, Name, Positive, Some
 from moreseek.server.requests import ChatMessage, ChatRequest, ResponseFormat, Retrieval
 from moreseek.server.tools import MOST_TOOLS, Function, FunctionCall, FunctionName, NamedTool, Tool, ToolCall
 
@@ -96,7 +96,7 @@ class ReasoningSettings(Lenient):
     effort: str | None = None
 
 
-class ResponseRequest(Lenient):
+class ResponseRequest(Body):
     """POST /v1/responses."""
 
     model: Name

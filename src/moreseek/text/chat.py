@@ -64,16 +64,29 @@ def _compile(source: str) -> ChatTemplate:
 
 
 def encode_chat(
-    tokenizer: "Tokenizer", messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any
-) -> list[int]:
+    tokenizer: "Tokenizer", messages: Sequence[Message], *, add_generation_prompt: bool = False,
+    continue_final_message: bool = False, **variables: Any,
+) -> list[int]:  # fmt: skip
     """Token ids of a chat. Control strings that stand inside a message become ordinary text, never control ids.
 
-    The same holds for the texts in ``variables`` (tools).
+    The same holds for the texts in ``variables`` (tools). With ``continue_final_message`` the ids end where the last
+    message's content ends, or its thinking where it has no content, so that the model goes on with it.
+    Raises InputError where the template leaves that text out.
     """
     hidden: list[str] = []
     marked = [_mark_message(tokenizer, message, hidden) for message in messages]
+    end = ""
+    if continue_final_message:
+        last, add_generation_prompt = messages[-1], False
+        end = _mark(last.content or last.reasoning_content or "", hidden)
+        marked[-1] = marked[-1].model_copy(update={"content" if last.content else "reasoning_content": end})
     variables = _mark_json(tokenizer, variables, hidden)
     text = render_chat(tokenizer, marked, add_generation_prompt=add_generation_prompt, **variables)
+    if end:
+        before, found, _ = text.rpartition(end)
+        if not found:
+            raise InputError("The chat template leaves out the last message's text, so that it cannot be continued.")
+        text = before + found
     ids: list[int] = []
     for i, part in enumerate(_MARK.split(text)):  # odd parts are the numbers of marks
         ids += tokenizer.encode(hidden[int(part)], special=False) if i % 2 else tokenizer.encode(part)

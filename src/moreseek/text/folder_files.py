@@ -16,19 +16,27 @@ MAX_CONFIG_BYTES = 1_000_000
 def member(folder: Path, name: str) -> Path:
     """The path of a file in a folder. Raises InputError where it is a link to somewhere else.
 
-    A downloaded folder could link to a private file, which a conversion would then copy into the new model.
-    Hugging Face's own cache is made of links, from snapshots/ to the blobs/ beside it, and is let through.
+    A downloaded folder could link to a private file, which a conversion would then copy into the new model and a
+    server show to its clients. Hugging Face's own cache is made of links, from anywhere in a snapshot to the blobs/
+    beside snapshots/, and is let through. The folder itself may be a link: its user named it.
     """
     path = folder / name
     if path.is_symlink():
-        home = folder.resolve()
-        target = path.resolve()
-        blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+        home, target = folder.resolve(), _target(path)
+        snapshots = next((parent for parent in home.parents if parent.name == "snapshots"), None)
+        blobs = home if snapshots is None else snapshots.parent / "blobs"
         if not (target.is_relative_to(home) or target.is_relative_to(blobs)):
             raise InputError(
                 f"{path}: a link that leads out of its folder, to {target}. If you trust it, put the file itself there."
             )
     return path
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.resolve()
+    except (OSError, RuntimeError) as error:  # which of them depends on Python's version
+        raise InputError(f"{link}: a link that leads back to itself.") from error
 
 
 def check_size(path: Path, most: int = MAX_TEXT_BYTES) -> None:

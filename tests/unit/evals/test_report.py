@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from moreseek.errors import InputError
+from moreseek.evals import plots
 from moreseek.evals.report import terminal_table, write_report
 
 VOID = {"meta", "br", "link", "img", "input"}
@@ -50,6 +51,12 @@ def written_page(run_folder):
     return (run_folder / "report.html").read_text()
 
 
+@pytest.fixture
+def without_charts(monkeypatch):
+    """For what a report says in words and numbers: drawing takes most of its time."""
+    monkeypatch.setattr(plots, "_svg", lambda figure, name, alt: "<svg></svg>")
+
+
 def rewrite(path, change):
     value = json.loads(path.read_text())
     change(value)
@@ -67,7 +74,7 @@ def test_report_json_has_the_shape_that_scripts_rely_on(finished):
     assert report["compared"] == ["base", "zero"]
 
 
-def test_the_recipes_price_is_used(run_folder):
+def test_the_recipes_price_is_used(run_folder, without_charts):
     rewrite(run_folder / "run.json", lambda run: run["recipe"]["run"].update(price_usd_per_hour=3.6))
     page = written_page(run_folder)
     report = json.loads((run_folder / "report.json").read_text())
@@ -143,7 +150,7 @@ def test_whatever_a_model_writes_stays_text(run_folder):
     assert "{{ 7 * 7 }}" in text
 
 
-def test_a_very_long_completion_is_cut_on_the_page_alone(run_folder):
+def test_a_very_long_completion_is_cut_on_the_page_alone(run_folder, without_charts):
     rewrite(run_folder / "02-zero" / "eval.json", lambda value: value["samples"][0].update(final="1" * 50_000))
     assert "(47,000 more characters)" in written_page(run_folder)
     assert "1" * 50_000 in (run_folder / "report.json").read_text()
@@ -197,7 +204,7 @@ def test_a_malformed_line_in_the_middle_of_a_log_is_named(run_folder):
         write_report(run_folder)
 
 
-def test_stages_beyond_nine_stay_in_order(run_folder):
+def test_stages_beyond_nine_stay_in_order(run_folder, without_charts):
     (run_folder / "02-zero").rename(run_folder / "10-zero")
     report = write_report(run_folder)
     assert [stage["name"] for stage in report["stages"]] == ["base", "zero"]

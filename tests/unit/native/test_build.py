@@ -8,22 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from moreseek.native import build
+from moreseek.native import bindings, build
 from moreseek.native.build import UnavailableError, find_compiler, library
 
 ASK = "from moreseek.native.bindings import why_not; print(why_not())"
 
 
+def forget():
+    for answer in (library, bindings.kernels, bindings.why_not):
+        answer.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def _forget():
-    library.cache_clear()
+    forget()
     yield
-    library.cache_clear()
+    forget()
 
 
-def why_not(cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def why_not(cache: Path) -> subprocess.CompletedProcess[str]:
     """What a new process says, with a cache of its own."""
-    settings = {**os.environ, "XDG_CACHE_HOME": str(cache), **environment}
+    settings = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     return subprocess.run([sys.executable, "-c", ASK], env=settings, capture_output=True, text=True, check=True)
 
 
@@ -53,21 +58,30 @@ def test_the_environment_names_the_compiler(tmp_path, monkeypatch):
     assert find_compiler() == (str(tmp_path / "cxx"),)
 
 
-def test_a_compiler_that_fails_costs_a_message_and_leaves_nothing_behind(tmp_path):
-    compiler = fake_compiler(tmp_path, 'case "$*" in *norm.cpp*) echo "no such luck" >&2; exit 1;; esac')
-    answer = why_not(tmp_path, CXX=compiler)
-    assert "no such luck" in answer.stdout
+@pytest.fixture
+def compiled(tmp_path, monkeypatch):
+    """compiled(BODY): what comes of it where such a compiler is all there is, with a cache of its own."""
+
+    def ask(body):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("CXX", fake_compiler(tmp_path, body))
+        return bindings.why_not()
+
+    return ask
+
+
+def test_a_compiler_that_fails_costs_a_message_and_leaves_nothing_behind(tmp_path, compiled):
+    assert "no such luck" in compiled('case "$*" in *norm.cpp*) echo "no such luck" >&2; exit 1;; esac')
     assert not list((tmp_path / "moreseek").iterdir())
 
 
-def test_a_cache_that_cannot_be_written_costs_a_message(tmp_path):
+def test_a_cache_that_cannot_be_written_costs_a_message(tmp_path, compiled):
     (tmp_path / "moreseek").write_text("a file where the folder should be")
-    assert "could not build" in why_not(tmp_path, CXX=fake_compiler(tmp_path, "exit 0")).stdout
+    assert "could not build" in compiled("exit 0")
 
 
-def test_what_lies_in_the_cache_and_does_not_load_costs_a_message(tmp_path):
-    compiler = fake_compiler(tmp_path, 'for last; do :; done; [ "$last" = --version ] || echo rubbish > "$last"')
-    assert "do not load" in why_not(tmp_path, CXX=compiler).stdout
+def test_what_lies_in_the_cache_and_does_not_load_costs_a_message(compiled):
+    assert "do not load" in compiled('for last; do :; done; [ "$last" = --version ] || echo rubbish > "$last"')
 
 
 def test_the_kernels_are_built_once(tmp_path):

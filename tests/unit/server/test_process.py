@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ import uvicorn
 from tests.unit.server.serving import served
 from tests.unit.server.test_metrics import of, read
 
+from moreseek.cli import main
 from moreseek.server.app import build_app
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,18 +69,22 @@ def test_sigterm_lets_streams_end_refuses_new_requests_and_exits_with_0(folder):
         assert process.wait(timeout=60) == 0
 
 
-def test_what_cannot_be_served_is_said_and_ends_with_code_2(folder, tmp_path):
+def test_what_cannot_be_served_is_said_and_ends_with_code_2(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(import_module("moreseek.cli.serve"), "_log", lambda: None)  # of this process
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    for arguments, word in (
-        ([tmp_path], "tokenizer"),
-        ([tmp_path / "nothing"], "neither a run"),
-        ([f"={folder}"], "NAME=MODEL"),
-    ):
-        done = subprocess.run(command(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 2, done.stderr
-        assert word in done.stderr
-        assert "Traceback" not in done.stderr
+    done = subprocess.run(command(tmp_path), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "tokenizer" in done.stderr
+    assert "Traceback" not in done.stderr
+    for argument, word in ((tmp_path / "nothing", "neither a run"), (f"={folder}", "NAME=MODEL")):
+        monkeypatch.setattr(sys, "argv", ["moreseek", *command(argument)[3:]])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr().err
+        assert end.value.code == 2, said
+        assert word in said
+        assert "Traceback" not in said
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import pytest
+from tests.unit.arena.site.databases import postgresql
 from tests.unit.arena.site.endpoints import endpoint as run_endpoint
 from tests.unit.arena.site.running import running, settings
 
@@ -8,6 +9,13 @@ from moreseek.arena.live import pacing
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(pacing, "TICK_S", 0.01)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """PostgreSQL for all tests; each empties it."""
+    with postgresql() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

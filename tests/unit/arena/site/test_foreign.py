@@ -6,7 +6,7 @@ import random
 import pytest
 from sqlalchemy import text
 from tests.unit.arena.site.test_commands import run  # noqa: F401
-from tests.unit.arena.site.test_store import NOW, check_counts, server, where  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, check_counts, where  # noqa: F401
 
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.live.fight import choose

@@ -7,7 +7,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 from tests.unit.arena.site.test_judges import PROBLEMS, fight, human, replay, three  # noqa: F401
-from tests.unit.arena.site.test_store import NOW, RULES, database, filled, server, where  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, RULES, database, filled, where  # noqa: F401
 
 from moreseek.arena.judged import agreements
 from moreseek.arena.live.judged_boards import JudgedBoards

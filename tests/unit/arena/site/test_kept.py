@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from tests.unit.arena.site.test_store import NOW, battle, cast, database, server, undo, where  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, battle, cast, database, undo, where  # noqa: F401
 
 from moreseek.arena.live.kept import Kept
 from moreseek.arena.store import counts, registry, voters

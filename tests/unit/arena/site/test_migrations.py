@@ -1,7 +1,7 @@
 """The database's history, there and back, with what was in it."""
 
 from sqlalchemy import inspect, text
-from tests.unit.arena.site.test_store import server, where  # noqa: F401
+from tests.unit.arena.site.test_store import where  # noqa: F401
 
 from moreseek.arena.store.database import migrate, open_database
 from moreseek.arena.store.tables import metadata

@@ -8,7 +8,6 @@ import time
 
 import pytest
 from sqlalchemy import text
-from tests.unit.arena.site.databases import postgresql
 
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.replay import Replay, read_export
@@ -24,12 +23,6 @@ from moreseek.errors import InputError
 
 RULES = Rules(window_s=100, undo_s=10, rated_a_day=1000, rated_a_day_per_address=1000)
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture(scope="module")
-def server():
-    with postgresql() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -303,10 +296,10 @@ def test_the_counts_board_costs_the_same_however_many_votes(database):
     filled(database, 80)
     with database.write() as connection:
         connection.execute(text("UPDATE counts SET n = n * 1000"))
-    begun = time.perf_counter()
+    begun = time.process_time()
     board = LiveBoards(database, 10).board()
     assert board["votes"] > 20_000
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_two_servers_see_each_others_votes(database, where):
