@@ -247,6 +247,9 @@ class GRPO:
         if self.reference is not None and every is not None and step > 1 and (step - 1) % every == 0:
             self.reference.load_state_dict(self.model.state_dict())
 
+    def facts(self) -> dict[str, Any]:
+        return {}
+
     def state(self) -> dict[str, Any]:
         return {"cursor": self.order.drawn, "recent": self.recent, "errors": dict(self._errors), "scored": self._scored}
 
