@@ -24,7 +24,7 @@ def preference_loss(margin: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """−(1 − ε) log σ(margin) − ε log σ(−margin), each (N,): DPO (Rafailov et al. 2023, eq. 7) where ε = 0.
 
     margin: how much higher the chosen answer's reward β log(π/π_ref) is than the rejected one's. ε is the share of
-    labels that are taken to be wrong: conservative DPO (Mitchell 2023, eq. 3).
+    labels that are taken to be wrong: conservative DPO (Mitchell 2023, "A note on DPO with noisy preferences").
     """
     return -(1 - label_smoothing) * F.logsigmoid(margin) - label_smoothing * F.logsigmoid(-margin)
 
