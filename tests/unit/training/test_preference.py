@@ -13,6 +13,7 @@ from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import Transformer, build
 from moreseek.records import Preference
 from moreseek.text.tokenizer import Tokenizer
+from moreseek.training.device import autocast
 from moreseek.training.optimizer import Optimizers
 from moreseek.training.pairs import EncodedPair, EncodedPairs, encode_pairs
 from moreseek.training.preference import PreferenceTraining, parts, preference_loss
@@ -150,6 +151,17 @@ def test_before_the_first_update_nothing_is_preferred(tokenizer: Tokenizer) -> N
     assert found["reward_margin"] == pytest.approx(0, abs=1e-5)
     assert method.before["heldout_reward_accuracy"] == 0.5  # exactly: equal rewards count half
     assert method.before["heldout_loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_the_reference_is_computed_in_the_precision_of_the_policy(model: Transformer, tokenizer: Tokenizer) -> None:
+    method = PreferenceTraining(model, encoded(tokenizer), settings(), seed=1, precision=torch.bfloat16)
+    [[batch]] = method.updates(1)
+    with autocast(model.device, torch.bfloat16), torch.no_grad():
+        found = method.loss(batch)[1]
+    apart = abs(found["reward_margin"])
+    with torch.no_grad():
+        plain = abs(method.loss(batch)[1]["reward_margin"])
+    assert apart < plain / 2  # equal but for rounding that follows from the layout
 
 
 def test_steps_make_the_chosen_answers_likelier_than_the_rejected_ones(
