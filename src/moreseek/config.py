@@ -93,7 +93,8 @@ def explain(settings: type[BaseModel], item: Any, where: str) -> str:
         return f"{where}: key '{key}' is missing."
     message = item["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(item.get("input"), dict) else f" (found {_short(repr(item.get('input')))})"
-    return f"{where}: {key}: {message}{shown}." if key else f"{where}: {message}{shown}."
+    told = f"{key}: {message}{shown}" if key else f"{message}{shown}"
+    return f"{where}: {told}" if told.endswith((".", "?")) else f"{where}: {told}."
 
 
 def _short(text: str) -> str:

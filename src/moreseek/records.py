@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from moreseek.config import explain
+from moreseek.config import did_you_mean, explain
 from moreseek.errors import InputError
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -137,8 +137,10 @@ def _answer(line: dict[str, Any], side: str) -> dict[str, Any]:
     only = turns[0] if len(turns) == 1 else None
     if not isinstance(only, dict) or only.get("role") != "assistant" or f"{side}_reasoning" in line:
         raise ValueError(f"{side} is the answer's text, or a list of one assistant turn; earlier turns go into prompt")
-    turn = Message.model_validate(only)
-    return {side: turn.content, f"{side}_reasoning": turn.reasoning_content}
+    keys = ("role", "content", "reasoning_content")
+    if unknown := [key for key in only if key not in keys]:
+        raise ValueError(f"{side}: unknown key '{unknown[0]}'{did_you_mean(unknown[0], keys)}")
+    return {side: only.get("content"), f"{side}_reasoning": only.get("reasoning_content")}
 
 
 def read_jsonl(path: Path | str, record: type[Record]) -> Iterator[Record]:

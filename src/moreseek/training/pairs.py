@@ -67,7 +67,8 @@ def encode_pairs(
 ) -> EncodedPairs:
     """Token ids of all pairs whose prompt and answers have at most ``most_tokens``; longer ones are counted, not cut.
 
-    ``system_prompt`` goes before prompts that have no system turn. Raises InputError where no pair is short enough.
+    ``system_prompt`` goes before prompts that have no system turn. Raises InputError where no pair is short enough,
+    or the chat template refuses a pair's turns.
     """
     encoded = [[_encode(tokenizer, pair, system_prompt) for pair in side] for side in (pairs.train, pairs.heldout)]
     train, heldout = ([pair for pair in side if pair.longest <= most_tokens] for side in encoded)
@@ -84,5 +85,8 @@ def _encode(tokenizer: Tokenizer, pair: Preference, system_prompt: str | None) -
     turns = list(pair.prompt)
     if system_prompt and turns[0].role != "system":
         turns.insert(0, Message(role="system", content=system_prompt))
-    chosen, rejected = (Answer(*encode_reply(tokenizer, turns, *pair.answer(side))) for side in ("chosen", "rejected"))
-    return EncodedPair(chosen, rejected, pair.agreement)
+    try:
+        sides = [Answer(*encode_reply(tokenizer, turns, *pair.answer(side))) for side in ("chosen", "rejected")]
+    except InputError as error:  # the template refuses turns that another one takes
+        raise InputError(f"the pair on {pair.question[:80]!r}: {error}") from error
+    return EncodedPair(sides[0], sides[1], pair.agreement)

@@ -66,6 +66,11 @@ WRONG = {
     "thinking twice": (
         pair(chosen=[{"role": "assistant", "content": "x"}], chosen_reasoning="y"), "a list of one assistant turn",
     ),
+    "an answer's turn with another key": (
+        pair(chosen=[{"role": "assistant", "contents": "x"}]),
+        "chosen: unknown key 'contents'. Did you mean 'content'?",
+    ),
+    "an answer's turn without a text": (pair(chosen=[{"role": "assistant"}]), "chosen: Input should be a valid string"),
     "equal answers": (pair(rejected="3"), "chosen and rejected are the same"),
     "equal answers in two forms": (
         pair(rejected=[{"role": "assistant", "content": "3"}], chosen_reasoning=""), "chosen and rejected are the same",

@@ -309,6 +309,13 @@ def test_a_system_prompt_goes_before_prompts_that_have_none(tokenizer: Tokenizer
     assert found.train[0].chosen.prompt_ids == found.train[0].rejected.prompt_ids
 
 
+def test_turns_that_the_template_refuses_are_named(tokenizer: Tokenizer) -> None:
+    turns = [{"role": "user", "content": "?"}, {"role": "system", "content": "late"}, {"role": "user", "content": "!"}]
+    late = Preference.model_validate({"prompt": turns, "chosen": "a", "rejected": "b"})
+    with pytest.raises(InputError, match=r"the pair on .*: .*A system message can only come first"):
+        encode_pairs(tokenizer, PreferenceSplit((late,), ()), 200)
+
+
 def test_steps_and_epochs_together_are_refused() -> None:
     with pytest.raises(ValueError, match="leave one out"):
         settings(epochs=2)
