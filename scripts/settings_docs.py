@@ -28,6 +28,7 @@ from moreseek.training.settings import (
     ExamineSettings,
     GRPOSettings,
     OptimizerSettings,
+    PreferenceSettings,
     PretrainSettings,
     ReloadCall,
     SamplerSettings,
@@ -43,7 +44,7 @@ CLASSES: dict[str, type[BaseModel]] = {
     for found in (
         RunSettings, ProblemSource, FileSettings, ArithmeticSettings, EvalSettings, StageSettings, PretrainSettings,
         TokenizerSettings, DocumentSource, ModelConfig, OptimizerSettings, GRPOSettings, VerifierSettings,
-        ExamineSettings, SamplerSettings, ReloadCall,
+        ExamineSettings, SamplerSettings, ReloadCall, PreferenceSettings,
     )
 }  # fmt: skip
 FILLED_IN = {("RunSettings", "name"), ("ModelConfig", "vocab_size")}

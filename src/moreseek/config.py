@@ -78,20 +78,27 @@ def parse(settings: type[S], table: dict[str, Any], where: str) -> S:
     try:
         return settings.model_validate(table)
     except ValidationError as error:
-        raise InputError("\n".join(_explain(settings, item, where) for item in error.errors())) from error
+        raise InputError("\n".join(explain(settings, item, where) for item in error.errors())) from error
 
 
-def _explain(settings: type[BaseModel], item: Any, where: str) -> str:
+def explain(settings: type[BaseModel], item: Any, where: str) -> str:
+    """One of a ValidationError's errors for people: the place, the key, what is wrong, what was probably meant."""
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
-        known = list(_table_at(settings, location[:-1]).model_fields)
+        fields = _table_at(settings, location[:-1]).model_fields
+        known = [field.alias or name for name, field in fields.items()]
         return f"{where}: unknown key '{key}'{did_you_mean(location[-1], known)}"
     if item["type"] == "missing":
         return f"{where}: key '{key}' is missing."
     message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item.get("input"), dict) else f" (found {item.get('input')!r})"
-    return f"{where}: {key or 'table'}: {message}{shown}."
+    shown = "" if isinstance(item.get("input"), dict) else f" (found {_short(repr(item.get('input')))})"
+    told = f"{key}: {message}{shown}" if key else f"{message}{shown}"
+    return f"{where}: {told}" if told.endswith((".", "?")) else f"{where}: {told}."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _table_at(settings: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:

@@ -10,9 +10,9 @@ from moreseek.model.transformer import Transformer
 from moreseek.native.step import BLOCK_SIZE
 from moreseek.records import Problem
 from moreseek.training import packing
-from moreseek.training.grpo import mtp_loss
 from moreseek.training.packing import pack
 from moreseek.training.rollouts import Rollout
+from moreseek.training.scoring import mtp_loss
 
 pytestmark = pytest.mark.usefixtures("both_paths")
 

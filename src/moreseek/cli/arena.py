@@ -211,11 +211,12 @@ def export(
     preferences: Annotated[
         bool, typer.Option("--preferences", help="pairs of prompt, chosen, rejected for training, with their texts")
     ] = False,
+    judge: JudgedBy = None,
 ) -> None:
     """Write an arena's ledger as a hash-chained JSONL without texts, or its votes as preference pairs."""
     from moreseek.cli.arena_site import export as export_to
 
-    export_to(database, out, preferences)
+    export_to(database, out, preferences, judge)
 
 
 @app.command(name="import")

@@ -84,19 +84,22 @@ def forget(where: str, voter: str | None, battle: str | None) -> None:
         database.close()
 
 
-def export(where: str, out: Path, preferences: bool) -> None:
+def export(where: str, out: Path, preferences: bool, judge: str | None) -> None:
     """Write the ledger, or preference pairs."""
     from moreseek.arena.store.database import open_database
     from moreseek.arena.store.export import write_ledger, write_preferences
 
+    if judge is not None and not preferences:
+        raise InputError("--judge goes with --preferences: a ledger holds every judge's judgements as it is.")
     database = open_database(where)
     try:
-        count = write_preferences(database, out) if preferences else write_ledger(database, out)
+        count = write_preferences(database, out, judge) if preferences else write_ledger(database, out)
     finally:
         database.close()
     typer.echo(f"{out}: {count:,} {'preference pairs' if preferences else 'lines'}.", err=True)
     if preferences and not count:
-        typer.echo("No rated vote preferred one of two answers whose texts are there.", err=True)
+        typer.echo(f"No {'rated vote' if judge is None else 'judgement'} preferred one of two answers whose texts are "
+                   "there.", err=True)  # fmt: skip
 
 
 def import_(source: Path, where: str, format: str) -> None:

@@ -79,12 +79,21 @@ def _head(run: RunFolder, recipe: dict[str, Any], finished: list[StageFolder]) -
 
 
 def _stage_table(run: RunFolder, stage: StageFolder, recipe: dict[str, Any]) -> str:
-    kind = "base" if stage.record().get("method") in _BASE_METHODS else "reasoning"
+    kind = "base" if _is_base(stage.record(), recipe) else "reasoning"
     system = (recipe.get("eval") or {}).get("system_prompt")
     return _table(
         name=f"{run.path.resolve().name} {stage.name}", **{"class": kind}, run="..", stage=stage.name, temperature=0,
         max_tokens=_longest_answer(recipe), **({"system": system} if system else {}),
     )  # fmt: skip
+
+
+def _is_base(stage: dict[str, Any], recipe: dict[str, Any]) -> bool:
+    """A preference stage is of the class that it starts from; one that starts from elsewhere is taken for base."""
+    if stage.get("method") != "preference":
+        return stage.get("method") in _BASE_METHODS
+    start = (stage.get("settings") or stage)["start_from"]
+    before = next((one for one in recipe["stage"] if one["name"] == start), None)
+    return before is None or _is_base(before, recipe)
 
 
 def _longest_answer(recipe: dict[str, Any]) -> int:

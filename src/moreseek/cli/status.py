@@ -42,9 +42,9 @@ def _stage(folder: StageFolder, settings: dict[str, Any], alive: bool) -> dict[s
         "method": record["method"],
         "status": "interrupted" if record["status"] == "running" and not alive else record["status"],
         "step": record.get("steps", last.get("step", 0)),
-        "steps": settings.get("steps", 0),
+        "steps": settings.get("steps") or record.get("steps", 0),
         "wall_s": record.get("wall_s"),
-        "last": {key: last[key] for key in ("loss", "reward", "completion_tokens") if key in last},
+        "last": {key: last[key] for key in ("loss", "reward", "completion_tokens", "reward_accuracy") if key in last},
     }
     if (folder.path / "eval.json").is_file():
         result = read_json(folder.path / "eval.json")

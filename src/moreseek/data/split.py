@@ -23,12 +23,16 @@ def split_of(prompt: str) -> Split:
 
 
 def check_disjoint(train: Iterable[Problem], heldout: Iterable[Problem]) -> None:
-    """Raise InputError with examples where a held-out prompt is also trained on."""
-    trained = {problem.prompt for problem in train}
-    leaked = sorted({problem.prompt for problem in heldout} & trained)
+    """Raise InputError with examples where a held-out problem's prompt is also trained on."""
+    check_apart((problem.prompt for problem in train), (problem.prompt for problem in heldout), "problems")
+
+
+def check_apart(trained: Iterable[str], heldout: Iterable[str], what: str) -> None:
+    """The same for prompts of any kind: ``what`` is trained on."""
+    leaked = sorted(set(heldout) & set(trained))
     if leaked:
         shown = "; ".join(repr(prompt[:80]) for prompt in leaked[:3])
         raise InputError(
-            f"{len(leaked)} held-out problems are also training problems: {shown}. "
+            f"{len(leaked)} held-out problems are also training {what}: {shown}. "
             "Remove them from one side, or let one file be split by itself."
         )

@@ -64,6 +64,21 @@ _CURVES = {
             "All completions equally right or wrong: nothing to learn from.",
         ),
     ),
+    "preference": (
+        _Curve("Loss", (("loss", "loss"),), "loss", "Lower is better; DPO's is 0.693 before it learned anything."),
+        _Curve(
+            "Chosen over rejected",
+            (("reward_accuracy", "trained on"), ("heldout_reward_accuracy", "held out")),
+            "share of pairs (0–1)",
+            "Pairs that training moved towards the preferred answer; 0.5 is chance.",
+        ),
+        _Curve(
+            "Reward",
+            (("chosen_reward", "chosen"), ("rejected_reward", "rejected")),
+            "β · change of log-probability",
+            "How much likelier the answers became than they were to the starting model.",
+        ),
+    ),
 }
 _ANY = (_Curve("Loss", (("loss", "loss"),), "loss", "Lower is better."),)
 

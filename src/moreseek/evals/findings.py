@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from moreseek.evals.statistics import wilson
 from moreseek.evals.wording import percent, times
 
 Json = dict[str, Any]
@@ -61,6 +62,25 @@ def sentences(comparison: Comparison | None) -> list[str]:
     if before.get("longer_than_seen") and after.get("longer_than_seen"):
         found.append(_beyond(before["longer_than_seen"], after["longer_than_seen"]))
     return [sentence for sentence in found if sentence]
+
+
+def preferred(name: str, info: Json) -> str:
+    """What a preference stage (its stage.json) made of the pairs that it did not train on; empty for other stages."""
+    facts = info.get("preference")
+    if not facts:
+        return ""
+    left_out = f", {facts['too_long']} were too long" if facts["too_long"] else ""
+    trained = f"{name} was trained on {facts['pairs']} preference pairs{left_out}"
+    if not facts["after"]:
+        return f"{trained}; none were held out, so nothing says whether it learned more than these."
+    share, questions = facts["after"]["heldout_reward_accuracy"], facts["heldout_questions"]
+    known = wilson(round(share * questions), questions)  # pairs of one question do not count as apart
+    before, after = facts["before"]["heldout_likelier"], facts["after"]["heldout_likelier"]
+    return (
+        f"{trained}. Of {facts['heldout_pairs']} held-out pairs on {questions} questions it moved {share:.1%} "
+        f"towards the preferred answer (95 %: {known.ci_low:.1%} to {known.ci_high:.1%}; 50 % is what chance does); "
+        f"the preferred answer is the likelier one in {after:.1%} of them, before it was in {before:.1%}."
+    )
 
 
 def _what_changed(comparison: Comparison) -> str:

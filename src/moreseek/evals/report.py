@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moreseek.evals.findings import compare, headline, sentences
+from moreseek.evals.findings import compare, headline, preferred, sentences
 from moreseek.evals.ledger import RunRecord, StageRecord, ledger, read_run
 from moreseek.evals.page import render_page
 from moreseek.evals.wording import duration, percent, times, usd
@@ -40,7 +40,7 @@ def build_report(run: RunRecord) -> dict[str, Any]:
         "wall_s": run.info.get("wall_s") or rows[-1].hours * 3600,
         "machine": run.info.get("machine") or {},
         "headline": headline(name, comparison),
-        "findings": sentences(comparison),
+        "findings": [*sentences(comparison), *filter(None, (preferred(one.name, one.info) for one in run.stages))],
         "compared": [stage["name"] for stage in (comparison.before, comparison.after) if stage] if comparison else [],
         "price_usd_per_hour": run.price_usd_per_hour,
         "cost_usd": rows[-1].usd,
@@ -110,7 +110,7 @@ def _stage(stage: StageRecord, price_usd_per_hour: float) -> dict[str, Any]:
         "flops": info.get("flops"),
         "cost_usd": stage.wall_s / 3600 * price_usd_per_hour,
         "eval": stage.eval,
-    }
+    } | {key: info[key] for key in ("preference",) if key in info}
 
 
 def _replace(path: Path, text: str) -> None:

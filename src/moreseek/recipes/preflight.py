@@ -6,10 +6,10 @@ from moreseek.data.documents import iter_documents
 from moreseek.errors import InputError
 from moreseek.evals.tasks import load_exam
 from moreseek.recipes.recipe import Recipe, Stage
-from moreseek.recipes.stages import training_problems
+from moreseek.recipes.stages import training_pairs, training_problems
 from moreseek.rewards.rubric import Rubric
 from moreseek.text.prompts import problem_messages
-from moreseek.training.settings import GRPOSettings, PretrainSettings
+from moreseek.training.settings import GRPOSettings, PreferenceSettings, PretrainSettings
 
 
 def check_inputs(recipe: Recipe, stages: Iterable[Stage]) -> None:
@@ -29,6 +29,8 @@ def check_inputs(recipe: Recipe, stages: Iterable[Stage]) -> None:
             problems = training_problems(recipe, stage)
             problem_messages(problems[0], stage.system_prompt, stage.prompt_template)
             Rubric(stage.rubric).check(problems)
+        elif isinstance(stage, PreferenceSettings):
+            training_pairs(recipe, stage)
     if evaluates and recipe.eval is not None and recipe.problems is not None:
         exam = load_exam(recipe.problems, recipe.eval)
         problem_messages(exam.main[0], recipe.eval.system_prompt, recipe.eval.prompt_template)

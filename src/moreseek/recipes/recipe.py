@@ -15,10 +15,21 @@ from moreseek.data.problems import ProblemSource
 from moreseek.errors import InputError
 from moreseek.evals.tasks import EvalSettings
 from moreseek.run_folder import resolve_model
-from moreseek.training.settings import ExamineSettings, GRPOSettings, PretrainSettings
+from moreseek.training.settings import (
+    ExamineSettings,
+    GRPOSettings,
+    PreferenceSettings,
+    PretrainSettings,
+    TrainingSettings,
+)
 
-Stage = PretrainSettings | GRPOSettings | ExamineSettings
-METHODS: dict[str, type[Stage]] = {"pretrain": PretrainSettings, "grpo": GRPOSettings, "eval": ExamineSettings}
+Stage = TrainingSettings | ExamineSettings
+METHODS: dict[str, type[Stage]] = {
+    "pretrain": PretrainSettings,
+    "grpo": GRPOSettings,
+    "preference": PreferenceSettings,
+    "eval": ExamineSettings,
+}
 TABLES = ("run", "problems", "eval", "stage")
 
 
@@ -184,9 +195,10 @@ def _plain(settings: BaseModel | None) -> Any:
 
 
 def _paths_in(value: Any) -> list[str]:
-    """Every string under a key called path or …_path."""
+    """Every string under a key called data, path or …_path."""
     if isinstance(value, dict):
-        here = [v for k, v in value.items() if (k == "path" or k.endswith("_path")) and isinstance(v, str)]
+        names = [k for k in value if k in ("data", "path") or k.endswith("_path")]
+        here = [value[k] for k in names if isinstance(value[k], str)]
         return here + [path for item in value.values() for path in _paths_in(item)]
     if isinstance(value, list):
         return [path for item in value for path in _paths_in(item)]

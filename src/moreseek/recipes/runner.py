@@ -10,6 +10,7 @@ from rich.console import Console
 
 from moreseek.engine.engine import Engine
 from moreseek.errors import InputError
+from moreseek.evals.findings import preferred
 from moreseek.evals.report import terminal_table, write_report
 from moreseek.evals.run import evaluate
 from moreseek.machine import describe_machine, versions
@@ -22,7 +23,7 @@ from moreseek.run_folder import RunFolder, StageFolder, read_json, resolve_model
 from moreseek.training.device import choose_device, choose_precision, keep_freed_memory, set_threads
 from moreseek.training.loop import Loop
 from moreseek.training.progress import counter
-from moreseek.training.settings import ExamineSettings, GRPOSettings, PretrainSettings
+from moreseek.training.settings import ExamineSettings, GRPOSettings, PreferenceSettings, TrainingSettings
 
 
 @dataclass
@@ -129,7 +130,7 @@ class Runner:
             "wall_s": before.get("wall_s", 0.0),
         }
 
-    def _train(self, stage: PretrainSettings | GRPOSettings, folder: StageFolder, before: dict[str, Any]) -> None:
+    def _train(self, stage: TrainingSettings, folder: StageFolder, before: dict[str, Any]) -> None:
         started = time.monotonic()
         record = self._begin(stage, before)
         folder.write_record(record)
@@ -147,8 +148,10 @@ class Runner:
             "model": str(folder.model.relative_to(self.folder.path)),
             "model_parameters": counts["total"],
             "active_parameters": counts["active"],
-        }
+        } | loop.method.facts()
         folder.write_record(record)
+        if "preference" in record:
+            self.console.print(f"[{stage.name}] {preferred(stage.name, record)}", markup=False, highlight=False)
 
     def _start(self, source: str) -> Path:
         for index, stage in enumerate(self.recipe.stages):
@@ -194,13 +197,15 @@ class Runner:
         return report
 
 
-def _flops(loop: Loop, stage: PretrainSettings | GRPOSettings) -> float:
-    """Training FLOPs, and sampling's forward passes for reinforcement learning."""
+def _flops(loop: Loop, stage: TrainingSettings) -> float:
+    """Training FLOPs, and the forward passes of sampling (grpo) or of the starting model (preference)."""
     length = getattr(stage, "sequence_length", None) or getattr(stage, "max_completion_tokens", 128)
+    also_read = loop.tokens if isinstance(stage, GRPOSettings) else 0
+    if isinstance(stage, PreferenceSettings):
+        facts = loop.method.facts()["preference"]
+        length, also_read = facts["mean_tokens"], facts["tokens"]
     flops = loop.tokens * flops_per_token(loop.model, length, training=True)
-    if stage.method == "grpo":
-        flops += loop.tokens * flops_per_token(loop.model, length, training=False)
-    return flops
+    return flops + also_read * flops_per_token(loop.model, length, training=False)
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -1,19 +1,24 @@
 """What each stage does between the recipe and the training loop: data, model, method."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from moreseek.config import parse
 from moreseek.data.documents import Document, iter_documents
 from moreseek.data.loader import PackedLoader
+from moreseek.data.preferences import PreferenceSplit, load_preferences
 from moreseek.data.problems import check_disjoint, load_problems
 from moreseek.data.shards import TokenShards, write_shards
+from moreseek.data.split import check_apart
 from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import Transformer, build
@@ -26,9 +31,12 @@ from moreseek.text.tokenizer import Tokenizer, train_tokenizer
 from moreseek.training.checkpoint import require_whole, write_folder, write_pair
 from moreseek.training.grpo import GRPO
 from moreseek.training.loop import Loop, Method
+from moreseek.training.pairs import encode_pairs
+from moreseek.training.preference import PreferenceTraining
 from moreseek.training.pretrain import Pretrain
+from moreseek.training.progress import StageProgress, counter
 from moreseek.training.sampler import open_sampler
-from moreseek.training.settings import GRPOSettings, PretrainSettings
+from moreseek.training.settings import GRPOSettings, PreferenceSettings, PretrainSettings, TrainingSettings
 
 SPARE_TOKENS = 1.02  # packing leaves a little padding, so an exact token budget would start a second epoch
 BATCH_OF_DOCUMENTS = 4096
@@ -41,11 +49,12 @@ class Prepared:
     model: Transformer
     tokenizer: Tokenizer
     method: Method
+    settings: TrainingSettings  # the stage's, with what only its data tells
 
 
 def train_stage(
     recipe: Recipe,
-    stage: PretrainSettings | GRPOSettings,
+    stage: TrainingSettings,
     folder: StageFolder,
     start: Path | None,
     device: torch.device,
@@ -55,11 +64,13 @@ def train_stage(
     """Prepare, train (resuming), and write the stage's model folder. Returns the loop for its figures."""
     if start is not None:
         require_whole(start)
-    prepare = {"pretrain": _prepare_pretrain, "grpo": _prepare_grpo}[stage.method]
+    prepare_preference = partial(_prepare_preference, precision=precision)
+    prepare = {"pretrain": _prepare_pretrain, "grpo": _prepare_grpo, "preference": prepare_preference}[stage.method]
     ready = prepare(recipe, stage, folder, start, device)
     loop = Loop(
-        ready.model, ready.tokenizer, ready.method, stage, folder.path, precision, tensorboard=recipe.run.tensorboard
-    )
+        ready.model, ready.tokenizer, ready.method, ready.settings, folder.path, precision,
+        tensorboard=recipe.run.tensorboard,
+    )  # fmt: skip
     loop.run(on_step)
     write_pair(ready.model, ready.tokenizer, folder.model)
     return loop
@@ -107,7 +118,7 @@ def _prepare_pretrain(
         model = _with_token_ids(build(config, seed).to(device), tokenizer)
     shards = _shards(stage, tokenizer, folder, seed)
     loader = PackedLoader(shards, stage.sequence_length, stage.batch_size, seed, pad_id=tokenizer.pad_id)
-    return Prepared(model, tokenizer, Pretrain(model, loader, stage))
+    return Prepared(model, tokenizer, Pretrain(model, loader, stage), stage)
 
 
 def _tokenizer(stage: PretrainSettings, folder: StageFolder, seed: int) -> Tokenizer:
@@ -176,7 +187,7 @@ def _prepare_grpo(
     model, tokenizer = load_pair(start, device)
     problems = training_problems(recipe, stage)
     outside = stage.sampler and open_sampler(stage.sampler, tokenizer, folder.path / "sampler")
-    return Prepared(model, tokenizer, GRPO(model, tokenizer, problems, stage, recipe.run.seed, outside))
+    return Prepared(model, tokenizer, GRPO(model, tokenizer, problems, stage, recipe.run.seed, outside), stage)
 
 
 def training_problems(recipe: Recipe, stage: GRPOSettings) -> list[Problem]:
@@ -184,9 +195,47 @@ def training_problems(recipe: Recipe, stage: GRPOSettings) -> list[Problem]:
     source = recipe.problems_of(stage)
     count = None if source.source == "file" else stage.problem_count
     problems = load_problems(source, count, "train", recipe.run.seed)
-    if recipe.eval is not None and recipe.problems is not None:
-        check_disjoint(problems, load_problems(recipe.problems, recipe.eval.problems, "heldout", recipe.eval.seed))
-        if recipe.eval.longer is not None:
-            longer = load_problems(recipe.eval.longer, recipe.eval.longer_problems, "heldout", recipe.eval.seed)
-            check_disjoint(problems, longer)
+    check_disjoint(problems, _examined(recipe))
     return problems
+
+
+def _examined(recipe: Recipe) -> list[Problem]:
+    """The problems that the recipe evaluates on."""
+    if recipe.eval is None or recipe.problems is None:
+        return []
+    problems = load_problems(recipe.problems, recipe.eval.problems, "heldout", recipe.eval.seed)
+    if recipe.eval.longer is not None:
+        problems += load_problems(recipe.eval.longer, recipe.eval.longer_problems, "heldout", recipe.eval.seed)
+    return problems
+
+
+# --- preferences -------------------------------------------------------------------------------------------------
+
+
+def _prepare_preference(
+    recipe: Recipe, stage: PreferenceSettings, folder: StageFolder, start: Path | None, device: torch.device,
+    precision: torch.dtype,
+) -> Prepared:  # fmt: skip
+    assert start is not None
+    model, tokenizer = load_pair(start, device)
+    limit = min(stage.sequence_length, model.config.max_position_embeddings)
+    pairs = encode_pairs(tokenizer, training_pairs(recipe, stage), limit, stage.system_prompt)
+    steps = stage.steps or math.ceil(stage.epochs * len(pairs.train) / stage.pairs_per_step)
+    stage = stage.model_copy(update={"steps": steps})
+    left_out = f"; {pairs.too_long} longer than {limit} tokens are left out" if pairs.too_long else ""
+    console = Console(stderr=True)
+    StageProgress(stage.name, steps, console=console).note(
+        f"{len(pairs.train)} pairs to train on, {len(pairs.heldout)} held out{left_out}; {steps} steps"
+    )
+    scored = counter(console, f"[{stage.name}] under the starting model")
+    return Prepared(
+        model, tokenizer, PreferenceTraining(model, pairs, stage, recipe.run.seed, precision, scored), stage
+    )
+
+
+def training_pairs(recipe: Recipe, stage: PreferenceSettings) -> PreferenceSplit:
+    """The stage's pairs, those to train on checked to ask nothing that the recipe evaluates on."""
+    pairs = load_preferences(stage.data, stage.heldout_path)
+    asked = (turn.content for pair in pairs.train for turn in pair.prompt)
+    check_apart(asked, (problem.prompt for problem in _examined(recipe)), "pairs")
+    return pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -116,6 +117,7 @@ class Sampling(Body):
                          "repetition_penalty", "seed", "min_tokens", "ignore_eos")
             if (value := getattr(self, name)) is not None
         }  # fmt: skip
+        fields.setdefault("seed", secrets.randbits(63))  # who wants the same text again says a seed
         if fields.get("top_k") == -1:  # "off" in vLLM's words
             del fields["top_k"]
         wanted = self.max_tokens or default_tokens

@@ -18,6 +18,7 @@ __all__ = [
     "ToolTurn",
     "encode_chat",
     "encode_conversations",
+    "encode_reply",
     "opens_thinking",
     "render_chat",
     "split_thinking",
@@ -87,10 +88,43 @@ def encode_chat(
         if not found:
             raise InputError("The chat template leaves out the last message's text, so that it cannot be continued.")
         text = before + found
+    return _encode_marked(tokenizer, text, hidden)
+
+
+def _encode_marked(tokenizer: "Tokenizer", text: str, hidden: Sequence[str]) -> list[int]:
     ids: list[int] = []
     for i, part in enumerate(_MARK.split(text)):  # odd parts are the numbers of marks
         ids += tokenizer.encode(hidden[int(part)], special=False) if i % 2 else tokenizer.encode(part)
     return ids
+
+
+def encode_reply(
+    tokenizer: "Tokenizer", messages: Sequence[Message], reply: Message, truncated: bool = False
+) -> tuple[list[int], list[int]]:
+    """Token ids of a chat with its generation prompt, and of a reply as a model writes it after that.
+
+    The reply ends with the id that ends a turn, unless it was ``truncated`` at a token limit. It is what the template
+    renders; of a truncated one, and under a template that does not go on from its own generation prompt (R1's drops
+    the thinking), it is the thinking, ``</think>`` and the answer, with nothing between them.
+    """
+    hidden: list[str] = []
+    marked = [_mark_message(tokenizer, message, hidden) for message in messages]
+    answer = _mark_message(tokenizer, reply, hidden)
+    prompt = render_chat(tokenizer, marked, add_generation_prompt=True)
+    whole = "" if truncated else render_chat(tokenizer, [*marked, answer])
+    text = whole.removeprefix(prompt) if whole.startswith(prompt) else _written(answer, _is_thinking(prompt), truncated)
+    ids = _encode_marked(tokenizer, text, hidden)
+    if not truncated:
+        ends = [place for place, id in enumerate(ids) if id in tokenizer.eos_ids]
+        ids = ids[: ends[-1] + 1] if ends else [*ids, tokenizer.eos_ids[0]]
+    return _encode_marked(tokenizer, prompt, hidden), ids
+
+
+def _written(reply: Message, thinking: bool, truncated: bool) -> str:
+    """A reply without a template; ``thinking`` says that the prompt has opened the thinking."""
+    text = ("" if thinking or not reply.reasoning_content else THINK_OPEN) + (reply.reasoning_content or "")
+    closes = (thinking or reply.reasoning_content) and (reply.content or not truncated)
+    return text + (THINK_CLOSE if closes else "") + reply.content
 
 
 def encode_conversations(tokenizer: "Tokenizer", conversations: Iterable[Conversation]) -> list[list[int]]:
@@ -118,6 +152,10 @@ def opens_thinking(tokenizer: "Tokenizer", **variables: Any) -> bool:
     if tokenizer.chat_template is None:
         return False
     prompt = render_chat(tokenizer, [Message(role="user", content="?")], add_generation_prompt=True, **variables)
+    return _is_thinking(prompt)
+
+
+def _is_thinking(prompt: str) -> bool:
     return prompt.rfind(THINK_OPEN) > prompt.rfind(THINK_CLOSE)
 
 

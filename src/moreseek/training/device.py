@@ -5,8 +5,9 @@ import gc
 import os
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -73,3 +74,8 @@ def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
     fast = measured_matmul_gflops(torch.bfloat16, device=device.type)
     plain = measured_matmul_gflops(torch.float32, device=device.type)
     return torch.bfloat16 if fast > 1.5 * plain else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+    """In which a model's passes run."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)

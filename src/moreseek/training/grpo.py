@@ -9,13 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from moreseek.engine.engine import Engine
 from moreseek.errors import FaultError
-from moreseek.model.attention import Pass
-from moreseek.model.losses import cross_entropy, token_logprobs
 from moreseek.model.transformer import Transformer
 from moreseek.records import Problem
 from moreseek.rewards.rubric import Rubric
@@ -28,9 +25,11 @@ from moreseek.training.objectives import (
     sampler_ratios,
     token_weights,
 )
+from moreseek.training.order import EpochOrder
 from moreseek.training.packing import RolloutBatch, pack
 from moreseek.training.rollouts import Collector, Rollout, RolloutTimes, has_signal, measure
 from moreseek.training.sampler import OutsideSampler
+from moreseek.training.scoring import completion_logprobs
 from moreseek.training.settings import GRPOSettings
 
 
@@ -49,7 +48,7 @@ class GRPO:
         sampler = outside or Engine(model, settings.max_rows)
         self.collector = Collector(sampler, tokenizer, self.rubric, settings)
         self.reference = copy.deepcopy(model).eval().requires_grad_(False) if settings.kl_weight else None
-        self.cursor = 0  # problems drawn so far, over all epochs of the problem list
+        self.order = EpochOrder(len(self.problems), seed)
         self.recent: list[float] = []
         self._errors = Counter[str]()
         self._scored = 0
@@ -100,14 +99,7 @@ class GRPO:
         return kept, drawn
 
     def _next_problem(self) -> Problem:
-        """The problems in an order that is new in each epoch and follows from the seed alone."""
-        epoch, index = divmod(self.cursor, len(self.problems))
-        if index == 0 or not hasattr(self, "_order") or self._order_epoch != epoch:
-            self._order = list(range(len(self.problems)))
-            random.Random(self.seed * 7919 + epoch).shuffle(self._order)
-            self._order_epoch = epoch
-        self.cursor += 1
-        return self.problems[self._order[index]]
+        return self.problems[next(self.order)]
 
     def _with_advantages(self, groups: list[list[Rollout]]) -> tuple[list[Rollout], list[float]]:
         """Flat rollouts that give a gradient. Failed verifiers, and truncated ones if masked, are left out."""
@@ -189,15 +181,7 @@ class GRPO:
         return self._forward(self.model, batch)[0]
 
     def _forward(self, model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Log-probabilities and entropies (M,) of the completion tokens, on which alone the head runs; and where it
-        is trained, the sum of the MTP module's losses.
-        """
-        shared = model.start_pass(batch.ids, batch.documents, branches=batch.branches)
-        states = model.hidden_states(batch.ids, shared=shared)
-        hidden = states.flatten(0, 1).index_select(0, batch.positions)
-        logprobs, entropy = token_logprobs(hidden, model.head, batch.targets, self.settings.temperature)
-        trains_mtp = model.mtp is not None and self.settings.mtp_weight > 0 and torch.is_grad_enabled()
-        return logprobs, entropy, mtp_loss(model, states, batch, shared) if trains_mtp else None
+        return completion_logprobs(model, batch, self.settings.temperature, self.settings.mtp_weight)
 
     @property
     def _most_tokens(self) -> int:
@@ -263,11 +247,14 @@ class GRPO:
         if self.reference is not None and every is not None and step > 1 and (step - 1) % every == 0:
             self.reference.load_state_dict(self.model.state_dict())
 
+    def facts(self) -> dict[str, Any]:
+        return {}
+
     def state(self) -> dict[str, Any]:
-        return {"cursor": self.cursor, "recent": self.recent, "errors": dict(self._errors), "scored": self._scored}
+        return {"cursor": self.order.drawn, "recent": self.recent, "errors": dict(self._errors), "scored": self._scored}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.cursor, self.recent, self._scored = state["cursor"], state["recent"], state["scored"]
+        self.order.drawn, self.recent, self._scored = state["cursor"], state["recent"], state["scored"]
         self._errors = Counter(state["errors"])
 
     def tensors(self) -> dict[str, Tensor]:
@@ -276,21 +263,3 @@ class GRPO:
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         if self.reference is not None:
             self.reference.load_state_dict({k.removeprefix("reference/"): v for k, v in tensors.items()})
-
-
-def mtp_loss(model: Transformer, states: Tensor, batch: RolloutBatch, shared: Pass) -> Tensor:
-    """Sum of −log p of the tokens two ahead, so that the drafts keep up with the policy. No gradient for the policy.
-
-    states: (b, T, hidden). A completion's first token is left out: in a group its position is its siblings' too.
-    """
-    inside = batch.owner[1:] == batch.owner[:-1]  # (M − 1,): entry m + 1 follows entry m in the same completion
-    first = F.pad((~inside).nonzero().squeeze(1) + 1, (1, 0))  # entry 0, and those where a completion begins
-    begins, order = batch.positions[first].sort(stable=True)
-    eldest = first[order][torch.cat([begins.new_ones(1), begins.diff()]) != 0]  # siblings begin at one place
-    known = torch.cat([eldest, inside.nonzero().squeeze(1) + 1])
-    next_ids = batch.ids.flatten().roll(-1)
-    next_ids[batch.positions[known]] = batch.targets[known]
-    trained = (inside[1:] & inside[:-1]).nonzero().squeeze(1) + 1
-    ahead = model.mtp_alone(states, next_ids.view_as(batch.ids), shared).flatten(0, 1)
-    rows = ahead.index_select(0, batch.positions[trained])
-    return cross_entropy(rows, model.head.detach(), batch.targets[trained + 1], 1.0)

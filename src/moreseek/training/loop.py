@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from moreseek.errors import FaultError
 from moreseek.model.transformer import Transformer
 from moreseek.text.tokenizer import Tokenizer
 from moreseek.training.checkpoint import Checkpoint, load_latest, save_checkpoint, save_pair
-from moreseek.training.device import calm_collector
+from moreseek.training.device import autocast, calm_collector
 from moreseek.training.metrics import MetricsFile, TensorBoard
 from moreseek.training.optimizer import Optimizers, lr_factor
 from moreseek.training.progress import StageProgress
@@ -52,6 +52,10 @@ class Method(Protocol):
 
     def finished(self) -> bool:
         """True when the goal is reached before the last step."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What stage.json says of the stage beside what every method has."""
         ...
 
     def state(self) -> dict[str, Any]: ...
@@ -130,7 +134,7 @@ class Loop:
         for update in self.method.updates(step):
             total = torch.zeros((), device=self.model.device)
             for batch in update:
-                with self._autocast():
+                with autocast(self.model.device, self.precision):
                     loss, parts = self.method.loss(batch)
                 loss.backward()
                 total += loss.detach().float()
@@ -168,11 +172,6 @@ class Loop:
             "A lower learning rate, or precision = 'fp32', usually helps; "
             "change it with --set and add --accept-changes to go on from there."
         )
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.model.device.type, self.precision)
 
     def _record(self, metrics: dict[str, float], progress: StageProgress) -> None:
         line = {"step": self.step, **metrics, "elapsed_s": round(self.elapsed_s, 3)}

@@ -95,6 +95,9 @@ class Pretrain:
     def finished(self) -> bool:
         return False
 
+    def facts(self) -> dict[str, Any]:
+        return {}
+
     def state(self) -> dict[str, Any]:
         return {"loader": self.loader.state_dict()}
 

@@ -164,6 +164,36 @@ class GRPOSettings(StageSettings):
         return self.objective == "dapo" if self.dynamic_sampling is None else self.dynamic_sampling
 
 
+class PreferenceSettings(StageSettings):
+    """Direct preference optimisation on pairs of answers (Rafailov et al. 2023)."""
+
+    method: Literal["preference"]
+    start_from: str
+    data: str
+    heldout_path: str | None = None
+    system_prompt: str | None = None
+    steps: Annotated[int, Field(ge=0)] = 0  # 0: as many as ``epochs`` passes take
+    epochs: Positive = 1
+    pairs_per_step: Positive = 32
+    sequence_length: Positive = 1024  # of prompt and answer; longer pairs are left out and counted
+    beta: float = Field(default=0.1, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    length_normalised: bool = False
+    nll_weight: float = Field(default=0.0, ge=0)
+    weight_by_votes: bool = False
+    mtp_weight: float = Field(default=0.0, ge=0)  # of the MTP module's own loss, which moves no other weight
+    heldout_every_steps: Positive = 50
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "PreferenceSettings":
+        if self.steps and "epochs" in self.model_fields_set:
+            raise ValueError("steps and epochs both say how long to train: leave one out")
+        return self
+
+
+TrainingSettings = PretrainSettings | GRPOSettings | PreferenceSettings
+
+
 class ExamineSettings(Settings):
     """Measure a model as it is: the "before" of a recipe that starts from somebody else's model."""
 

@@ -96,6 +96,22 @@ def test_stages_that_finish_later_are_added_and_edits_stay(run_folder):
     assert path.read_text(encoding="utf-8") == before
 
 
+def test_a_preference_stage_is_of_the_class_that_it_starts_from(run_folder):
+    stages = [{"name": "base", "method": "pretrain"}, {"name": "zero", "method": "grpo"}]
+    for number, start in enumerate(["base", "zero", "mine/model"], start=3):
+        settings = {"name": f"p{number}", "method": "preference", "start_from": start}
+        stages.append(settings)
+        shutil.copytree(run_folder / "02-zero", run_folder / f"{number:02d}-p{number}")
+        path = run_folder / f"{number:02d}-p{number}" / "stage.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(record | settings | {"settings": settings}), encoding="utf-8")
+    run = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
+    run["recipe"]["stage"] = stages
+    (run_folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    classes = {one.stage: one.kind for one in load_arena(arena_of(run_folder)).contestant}
+    assert classes == {"base": "base", "zero": "reasoning", "p3": "base", "p4": "reasoning", "p5": "base"}
+
+
 def test_a_folder_that_is_no_run_and_a_run_without_problems_are_named(run_folder, tmp_path):
     with pytest.raises(InputError, match=r"neither an arena\.toml nor a run"):
         arena_of(tmp_path)

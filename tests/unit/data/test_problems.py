@@ -83,7 +83,7 @@ def test_too_few_problems_says_how_many_there_are(problem_file):
 def test_a_malformed_line_is_named(problem_file):
     with problem_file.open("a") as file:
         file.write('{"prompt": "x"}\n')
-    with pytest.raises(InputError, match=r"problems\.jsonl:201: answer"):
+    with pytest.raises(InputError, match=r"problems\.jsonl:201: key 'answer' is missing"):
         load_problems(ProblemSource(path=str(problem_file)), None, "train", 1)
 
 

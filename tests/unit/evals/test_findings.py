@@ -1,6 +1,6 @@
 """The sentences of a report say no more than the intervals allow."""
 
-from moreseek.evals.findings import compare, headline, sentences
+from moreseek.evals.findings import compare, headline, preferred, sentences
 from moreseek.evals.wording import percent
 
 
@@ -76,3 +76,17 @@ def test_a_hundred_per_cent_is_said_only_of_all():
     assert percent(0.99999) == "> 99.9\N{NO-BREAK SPACE}%"
     assert percent(0.998) == "99.8\N{NO-BREAK SPACE}%"
     assert percent(None) == "–"
+
+
+def test_what_a_preference_stage_learned_is_said_by_pairs_that_it_did_not_train_on():
+    facts = {"pairs": 800, "heldout_pairs": 120, "heldout_questions": 40, "too_long": 3}
+    facts |= {"before": {"heldout_likelier": 0.4}, "after": {"heldout_likelier": 0.7, "heldout_reward_accuracy": 0.9}}
+    said = preferred("p", {"preference": facts})
+    assert said.startswith(
+        "p was trained on 800 preference pairs, 3 were too long. Of 120 held-out pairs on 40 questions"
+    )
+    assert "moved 90.0% towards the preferred answer (95 %: 76.9% to 96.0%;" in said  # Wilson of 36 in 40
+    assert said.endswith("is the likelier one in 70.0% of them, before it was in 40.0%.")
+    nothing = preferred("p", {"preference": facts | {"after": {}, "before": {}, "too_long": 0}})
+    assert nothing.startswith("p was trained on 800 preference pairs; none were held out")
+    assert preferred("base", {"method": "pretrain"}) == ""

@@ -60,7 +60,7 @@ def test_what_is_not_said_has_a_default_and_the_resolved_recipe_says_it(path: Pa
     [
         ('method = "grpo"', 'method = "grop"', "stage 2 'zero': unknown method 'grop'. Did you mean 'grpo'?"),
         ('method = "grpo"', 'method = ["grpo"]', "unknown method"),
-        ('method = "grpo"', "", "key 'method' is missing. Known: pretrain, grpo, eval."),
+        ('method = "grpo"', "", "key 'method' is missing. Known: pretrain, grpo, preference, eval."),
         ("[eval]", "[evl]", "unknown table 'evl'. Did you mean 'eval'?"),
         ('start_from = "base"', 'start_from = "bse"', "Did you mean 'base'?"),
         ('start_from = "base"', 'start_from = "no/where"', "neither a run"),
@@ -159,6 +159,28 @@ def test_a_fingerprint_changes_with_the_data_files_content(path: Path, tmp_path:
     after = load_recipe(path).fingerprints()
     assert before["base"] != after["base"]
     assert before["zero"] != after["zero"]
+
+
+def test_a_fingerprint_changes_with_the_content_of_a_file_of_pairs(path: Path, tmp_path: Path) -> None:
+    pairs, heldout = tmp_path / "pairs.jsonl", tmp_path / "heldout.jsonl"
+    stage = f'[[stage]]\nname = "p"\nmethod = "preference"\nstart_from = "base"\ndata = "{pairs}"\n'
+    path.write_text(path.read_text() + stage + f'heldout_path = "{heldout}"\n')
+    seen = set()
+    for one, other in (("a", "a"), ("b", "a"), ("b", "b")):
+        pairs.write_text(one)
+        heldout.write_text(other)
+        seen.add(load_recipe(path).fingerprints()["p"])
+    assert len(seen) == 3
+    assert changed(path, "p.beta=0.5") == {"p"}
+
+
+def test_a_preference_stage_says_either_steps_or_epochs(path: Path) -> None:
+    stage = '[[stage]]\nname = "p"\nmethod = "preference"\nstart_from = "base"\nepochs = 2\n'
+    path.write_text(path.read_text() + stage)
+    assert "stage 3 'p': key 'data' is missing." in refusal(path)
+    path.write_text(path.read_text() + 'data = "pairs.jsonl"\n')
+    assert load_recipe(path).stage("p")
+    assert "steps and epochs both say how long to train: leave one out." in refusal(path, "p.steps=3")
 
 
 def test_a_fingerprint_changes_with_a_start_model_from_outside(path: Path, tmp_path: Path) -> None:

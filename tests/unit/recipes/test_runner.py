@@ -27,6 +27,11 @@ name = "zero"
 method = "grpo"
 start_from = "base"
 steps = 3
+[[stage]]
+name = "preferred"
+method = "preference"
+start_from = "zero"
+data = "{folder}/pairs.jsonl"
 """
 
 
@@ -34,11 +39,16 @@ def problem(number: int) -> str:
     return f'{{"prompt": "{number}+1=", "answer": "{number + 1}"}}\n'
 
 
+def pair(number: int) -> str:
+    return f'{{"prompt": "{number}+1=", "chosen": "{number + 1}", "rejected": "{number}"}}\n'
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     (tmp_path / "sums.jsonl").write_text("".join(map(problem, range(5))))
     (tmp_path / "exam.jsonl").write_text("".join(map(problem, range(5, 8))))
     (tmp_path / "corpus.txt").write_text("1+1=2\n")
+    (tmp_path / "pairs.jsonl").write_text("".join(map(pair, range(100, 110))))
     path = tmp_path / "tiny.toml"
     path.write_text(RECIPE.format(folder=tmp_path))
     return load_recipe(path)
@@ -53,10 +63,14 @@ def test_a_sound_recipe_passes(recipe: Recipe) -> None:
     [
         ("corpus.txt", "\n\n", "holds no document"),
         ("corpus.txt", None, "no such file"),
-        ("sums.jsonl", problem(1) + "{}", r"sums\.jsonl:2: prompt"),
+        ("sums.jsonl", problem(1) + "{}", r"sums\.jsonl:2: key 'prompt' is missing"),
         ("sums.jsonl", problem(1) + problem(6), "also training problems: '6"),
         ("exam.jsonl", None, r"exam\.jsonl: no such file"),
         ("exam.jsonl", problem(7), "2 problems wanted, 1 found"),
+        ("pairs.jsonl", None, r"pairs\.jsonl: no such file"),
+        ("pairs.jsonl", "\n", r"pairs\.jsonl: no preference pairs"),
+        ("pairs.jsonl", pair(100) + "{}", r"pairs\.jsonl:2: key 'prompt' is missing"),
+        ("pairs.jsonl", "".join(map(pair, range(9))), "held-out problems are also training pairs: '"),
     ],
 )
 def test_a_file_that_a_later_stage_needs_is_read_before_the_first_step(

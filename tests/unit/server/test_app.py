@@ -57,6 +57,15 @@ def test_a_stream_adds_up_to_the_whole_answer(client):
     assert all("usage" not in chunk for chunk in events(chat(client, stream=True, max_tokens=3)))
 
 
+def test_without_a_seed_every_answer_is_another_and_a_seed_brings_one_back(client):
+    def texts(**more):
+        answers = [chat(client, temperature=1, max_tokens=20, **more).json() for _ in range(3)]
+        return {json.dumps(answer["choices"][0]["message"]) for answer in answers}
+
+    assert len(texts()) == 3
+    assert len(texts(seed=0)) == 1
+
+
 def test_echoed_logprobs_are_exact(client, llm):
     ids = llm.tokenizer.encode("hello world")
     asked = {"model": "tiny", "prompt": [ids], "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0}

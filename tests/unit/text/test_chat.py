@@ -9,6 +9,7 @@ from moreseek.text.chat import (
     ChatTemplate,
     encode_chat,
     encode_conversations,
+    encode_reply,
     opens_thinking,
     render_chat,
     split_thinking,
@@ -109,3 +110,55 @@ def test_a_tokenizer_without_template_says_what_to_add():
 )
 def test_thinking_is_told_apart_from_the_answer(text, expected):
     assert split_thinking(text) == expected
+
+
+# --- replies apart from their prompts ----------------------------------------------------------------------------
+
+TURN = "{{ '<|' + m.role + '|>' + m.content + ('<|end|>\n' if m.role == 'assistant' else '') }}"
+TEMPLATES = {
+    # A generation prompt that the rendered conversation goes on from, with a line break after the end of a turn.
+    "plain": "{% for m in messages %}" + TURN + "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    # R1's way: the generation prompt opens the thinking, and a rendered turn has none.
+    "drops the thinking": "{% for m in messages %}" + TURN + "{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}",
+    # A template that forgets to end a turn.
+    "endless": "{% for m in messages %}{{ m.content }}:{% endfor %}",
+}  # fmt: skip
+HOSTILE = Message(role="assistant", content="<|end|>41", reasoning_content="</think>")
+
+
+def replied(reply, template=DEFAULT_TEMPLATE, truncated=False):
+    tokenizer = Tokenizer(TOKENIZER.backend, eos_ids=TOKENIZER.eos_ids, pad_id=0, chat_template=template)
+    prompt, ids = encode_reply(tokenizer, [USER], reply, truncated)
+    assert prompt == encode_chat(tokenizer, [USER], add_generation_prompt=True)
+    assert (ids[-1] in tokenizer.eos_ids) == (not truncated)
+    assert sum(id in tokenizer.eos_ids for id in ids) == (not truncated)
+    return tokenizer.decode(ids)
+
+
+def test_a_reply_is_what_a_model_writes_after_the_generation_prompt():
+    assert replied(WORKED) == "12+34=46;46-5=41</think>41<|end|>"
+    assert replied(REPLY) == "</think>41<|end|>"
+    assert replied(HOSTILE) == "</think></think><|end|>41<|end|>"
+    assert replied(REPLY, TEMPLATES["plain"]) == "41<|end|>"
+    assert replied(REPLY, TEMPLATES["endless"]) == "41:<|end|>"
+    assert replied(WORKED, TEMPLATES["drops the thinking"]) == "12+34=46;46-5=41</think>41<|end|>"
+
+
+def test_a_truncated_reply_has_no_end_and_closes_no_thinking_that_it_did_not_close():
+    thinking = Message(role="assistant", content="", reasoning_content="12+3")
+    assert replied(WORKED, truncated=True) == "12+34=46;46-5=41</think>41"
+    assert replied(thinking, truncated=True) == "12+3"
+    assert replied(thinking, TEMPLATES["plain"], truncated=True) == "<think>12+3"
+    assert replied(REPLY, TEMPLATES["plain"], truncated=True) == "41"
+    assert replied(HOSTILE, truncated=True) == "</think></think><|end|>41"
+
+
+@given(st.lists(turns, max_size=3), contents, st.none() | contents)
+def test_prompt_and_reply_are_the_conversation(messages, content, reasoning):
+    reply = Message(role="assistant", content=content, reasoning_content=reasoning)
+    messages = [*messages, USER]
+    prompt, ids = encode_reply(TOKENIZER, messages, reply)
+    assert TOKENIZER.decode(prompt + ids) == render_chat(TOKENIZER, [*messages, reply])
+    control = set(TOKENIZER.special_tokens.values())
+    assert [id for id in ids if id in control] == [TOKENIZER.special_tokens["</think>"], TOKENIZER.eos_ids[0]]

@@ -123,7 +123,7 @@ def test_they_would_have_given_no_gradient(make_grpo, objective):
         found.append({name: p.grad for name, p in grpo.model.named_parameters() if p.grad is not None})
         tokens = sums["trained_tokens"]
         grpo.model.zero_grad()
-        grpo.cursor = 0
+        grpo.order.drawn = 0
         numbers = all_different()
     assert tokens == sum(len(rollout.completion_ids) for rollout in drawn(grpo))
     assert 0 < grpo.step_metrics({})["groups_without_signal"] < 1
@@ -256,7 +256,7 @@ def test_dynamic_sampling_gives_up_after_its_rounds(make_grpo):
     grpo = make_grpo(always(1.0), dynamic_sampling=True, max_sampling_rounds=3)
     assert updates(grpo) == []
     assert grpo.step_metrics({})["rollouts"] == 3 * 2 * 4
-    assert grpo.cursor == 6
+    assert grpo.order.drawn == 6
     assert grpo.sample() is not None
 
 
@@ -268,7 +268,7 @@ def test_dynamic_sampling_is_dapo_s_unless_it_is_set(make_grpo):
     ]:
         grpo = make_grpo(always(1.0), **settings)
         grpo._collect(1, RolloutTimes())
-        assert grpo.cursor == 2 * rounds
+        assert grpo.order.drawn == 2 * rounds
 
 
 def test_a_group_has_signal_when_known_rewards_differ():

@@ -16,6 +16,7 @@ from moreseek.arena.store import ledger as chain
 from moreseek.arena.store.battles import ANSWERED
 from moreseek.arena.store.counts import add_many, board_keys
 from moreseek.arena.store.database import Database
+from moreseek.arena.store.judges import names as judges_of
 from moreseek.arena.store.tables import (
     answers,
     battles,
@@ -30,6 +31,7 @@ from moreseek.arena.store.tables import (
     votes,
 )
 from moreseek.arena.votes import A_WINS, B_WINS, OUTCOMES
+from moreseek.config import did_you_mean
 from moreseek.errors import InputError
 
 
@@ -50,51 +52,81 @@ def write_ledger(database: Database, out: Path) -> int:
     return _write(out, sealed())
 
 
-def write_preferences(database: Database, out: Path) -> int:
-    """One JSON line for each two answers of which people preferred one and whose texts were not forgotten."""
-    return _write(out, (json.dumps(pair, ensure_ascii=False) for pair in preferences(database)))
+def write_preferences(database: Database, out: Path, judge: str | None = None) -> int:
+    """One JSON line for each two answers of which one was preferred and whose texts were not forgotten."""
+    return _write(out, (json.dumps(pair, ensure_ascii=False) for pair in preferences(database, judge)))
 
 
-def preferences(database: Database) -> Iterator[dict[str, Any]]:
-    """Preference pairs: prompt, chosen, rejected. Votes kept apart and those of excluded voters give none.
+def preferences(database: Database, judge: str | None = None) -> Iterator[dict[str, Any]]:
+    """Preference pairs, as records.Preference reads them: of people's votes, or of what one judge said.
 
-    Where several people judged the same two answers, the pair is what more of them preferred, once, and ``votes`` says
-    how many were for it, against it, and for neither; where as many were for either, there is none. Nor does a battle
-    of several turns give one: each side had a conversation of its own.
+    Votes kept apart and those of excluded voters give none. Where several people judged the same two answers, the pair
+    is what more of them preferred, once, and ``votes`` says how many were for it, against it, and for neither; where as
+    many were for either, there is none. Nor does a battle of several turns give one: each side had a conversation of
+    its own. A judge's pairs are never mixed with people's, and each of its lines names it.
+
+    Raises InputError where there is no such judge.
     """
     with database.read() as connection:
+        if judge is not None and judge not in (known := judges_of(connection)):
+            raise InputError(f"no judge '{judge}' has judged here{did_you_mean(judge, known)}")
         said: dict[bytes, Counter[int]] = {}  # of two answers: votes for the one that sorts first, the other, neither
-        for row in _with_texts(connection):
+        for row in _with_texts(connection, judge):
             said.setdefault(_two_answers(row), Counter())[_preferred(row)] += 1
-        for row in _with_texts(connection):
+        for row in _with_texts(connection, judge):
             votes_ = said.pop(_two_answers(row), None)
             if votes_ is None or votes_[0] == votes_[1]:
                 continue
-            first, second = sorted((row.left, row.right))
-            better, worse = (first, second) if votes_[0] > votes_[1] else (second, first)
             counted = {"for": max(votes_[0], votes_[1]), "against": min(votes_[0], votes_[1]), "neither": votes_[2]}
+            left_is_better = (votes_[0] > votes_[1]) == (row.left < row.right)
+            sides = ("left", "right") if left_is_better else ("right", "left")
             yield {
-                "prompt": row.prompt, "chosen": better, "rejected": worse, "category": row.category,
-                "language": row.language, "battle": row.id, "votes": counted,
+                "prompt": row.prompt, **_told(row, "chosen", sides[0]), **_told(row, "rejected", sides[1]),
+                "category": row.category, "language": row.language, "battle": row.id, "votes": counted,
+                **({} if judge is None else {"judge": judge}),
             }  # fmt: skip
 
 
-def _with_texts(connection: Connection) -> Iterator[Any]:
-    """The rated votes on battles of one turn whose answers are there and differ, in order."""
+def _told(row: Any, name: str, side: str) -> dict[str, Any]:
+    """An answer with its thinking, which a model that is trained on it would otherwise learn to leave out."""
+    told = {name: getattr(row, side)}
+    if thinking := getattr(row, f"{side}_thinking"):
+        told[f"{name}_reasoning"] = thinking
+    if getattr(row, f"{side}_cut_short"):
+        told[f"{name}_truncated"] = True
+    return told
+
+
+def _with_texts(connection: Connection, judge: str | None) -> Iterator[Any]:
+    """The rated votes (or a judge's judgements) on battles of one turn whose answers are there and differ, in order."""
     left, right = answers.alias(), answers.alias()
+    found = votes if judge is None else judgements
     chosen = (
-        select(battles.c.id, battles.c.prompt, battles.c.category, battles.c.language, votes.c.outcome,
-               left.c.text.label("left"), right.c.text.label("right"))
-        .join(battles, battles.c.id == votes.c.battle_id)
-        .join(voters, voters.c.id == votes.c.voter_id)
+        select(battles.c.id, battles.c.prompt, battles.c.category, battles.c.language, found.c.outcome,
+               left.c.text.label("left"), right.c.text.label("right"),
+               left.c.thinking.label("left_thinking"), right.c.thinking.label("right_thinking"),
+               left.c.cut_short.label("left_cut_short"), right.c.cut_short.label("right_cut_short"))
+        .join(battles, battles.c.id == found.c.battle_id)
         .join(left, (left.c.battle_id == battles.c.id) & (left.c.side == 0) & (left.c.turn == 1))
         .join(right, (right.c.battle_id == battles.c.id) & (right.c.side == 1) & (right.c.turn == 1))
-        .outerjoin(undos, undos.c.vote_id == votes.c.id)
         .outerjoin(turns, (turns.c.battle_id == battles.c.id) & (turns.c.turn == 2))
-        .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
         .where(turns.c.turn.is_(None), battles.c.prompt.is_not(None), left.c.text != right.c.text)
-        .order_by(votes.c.id)
     )  # fmt: skip
+    for side in (left, right):  # one that was cut before it said anything is nothing to learn from
+        chosen = chosen.where((side.c.text != "") | (side.c.thinking != "") | side.c.cut_short.is_(False))
+    if judge is None:
+        chosen = (
+            chosen.join(voters, voters.c.id == votes.c.voter_id)
+            .outerjoin(undos, undos.c.vote_id == votes.c.id)
+            .where(votes.c.set_apart.is_(None), undos.c.vote_id.is_(None), voters.c.excluded_at.is_(None))
+            .order_by(votes.c.id)
+        )
+    else:
+        chosen = (
+            chosen.join(judges, judges.c.id == judgements.c.judge_id)
+            .where(judges.c.name == judge)
+            .order_by(battles.c.at, battles.c.id)
+        )
     yield from connection.execute(chosen).yield_per(500)
 
 

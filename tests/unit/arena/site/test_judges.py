@@ -20,13 +20,13 @@ from moreseek.arena.replay import Replay, read_export
 from moreseek.arena.standings import board_of
 from moreseek.arena.store import actions, battles, counts, judges, ledger, registry, voters, votes
 from moreseek.arena.store.database import open_database
-from moreseek.arena.store.export import preferences, read_ledger, write_ledger
+from moreseek.arena.store.export import preferences, read_ledger, write_ledger, write_preferences
 from moreseek.arena.store.tables import battles as stored
 from moreseek.arena.store.tables import judgements
 from moreseek.arena.web.arena import open_arena
 from moreseek.arena.web.audit import audit_of
 from moreseek.errors import FaultError, InputError
-from moreseek.records import Problem
+from moreseek.records import Preference, Problem, read_jsonl
 
 PROBLEMS = [Problem(prompt=f"{i}+{i}=", answer=str(2 * i)) for i in range(10, 22)]
 
@@ -239,3 +239,21 @@ def test_a_damaged_judgement_in_an_export_is_named(three, tmp_path):
     with pytest.raises(KeyError):
         Replay([*entries, {**twice, "judge": "nobody"}])
     assert json.dumps(entries[-1])
+
+
+def test_what_a_judge_said_gives_pairs_apart_from_peoples(three, tmp_path):
+    human(three, "who are you?", ("x", "y"), "model_a")
+    human(three, PROBLEMS[0].prompt, ("20", "7"), "model_b")  # against the verifier
+    fight(three, voted=True)
+    people = list(preferences(three.database))
+    assert [(pair["chosen"], pair["rejected"], "judge" in pair) for pair in people] == [("x", "y", 0), ("7", "20", 0)]
+    pairs = {pair["prompt"]: pair for pair in preferences(three.database, "verifier")}
+    assert len(pairs) == len(PROBLEMS)
+    assert all((pair["chosen"], pair["rejected"]) == (right(prompt), "7") for prompt, pair in pairs.items())
+    assert {pair["judge"] for pair in pairs.values()} == {"verifier"}
+    # Right and half are right below 16, wrong never: two battles, and the person's on the first question.
+    assert [pairs[problem.prompt]["votes"]["for"] for problem in (PROBLEMS[0], PROBLEMS[1], PROBLEMS[-1])] == [3, 2, 2]
+    assert write_preferences(three.database, tmp_path / "pairs.jsonl", "verifier") == len(PROBLEMS)
+    assert len(list(read_jsonl(tmp_path / "pairs.jsonl", Preference))) == len(PROBLEMS)
+    with pytest.raises(InputError, match="Did you mean 'verifier'"):
+        list(preferences(three.database, "verifer"))

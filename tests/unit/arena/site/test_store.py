@@ -20,6 +20,7 @@ from moreseek.arena.store.tables import metadata
 from moreseek.arena.store.votes import RefusedError, Rules
 from moreseek.arena.votes import OUTCOMES
 from moreseek.errors import InputError
+from moreseek.records import Preference
 
 RULES = Rules(window_s=100, undo_s=10, rated_a_day=1000, rated_a_day_per_address=1000)
 NOW = 1_800_000_000.0
@@ -272,6 +273,38 @@ def test_preference_pairs_are_rated_decided_votes_with_texts(database, tmp_path)
     ]  # fmt: skip
     assert write_preferences(database, tmp_path / "pairs.jsonl") == 2
     assert json.loads((tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[0])["chosen"] == "left text"
+
+
+def test_a_pair_brings_the_thinking_and_says_what_was_cut(database):
+    def fought(prompt, left, right, outcome):
+        with database.write() as connection:
+            voter = voters.find_or_add(connection, prompt, NOW)
+            new = battles.NewBattle(voter.id, "", 1, 2, False, 0.5, "other", "en", prompt, prompt)
+            name = battles.begin(connection, new, NOW)
+            both = [
+                battles.Answer(text, thinking, 1, 1, 0.1, 0.1, None, cut, None) for text, thinking, cut in (left, right)
+            ]
+            battles.finish(connection, name, (both[0], both[1]), NOW)
+        cast(database, name, outcome, prompt)
+
+    fought("thought", ("3", "1+2=3", False), ("4", "", False), "model_a")
+    fought("ran on", ("3 and 3 and", "", True), ("", "1+1+1+", True), "model_a")
+    fought("said nothing", ("", "", True), ("3", "", False), "model_b")  # nothing to learn from
+    fought("ended at once", ("", "", False), ("3", "", False), "model_b")
+    pairs = {pair.pop("prompt"): pair for pair in preferences(database)}
+    told = {
+        prompt: {key: value for key, value in pair.items() if key.startswith(("chosen", "rejected"))}
+        for prompt, pair in pairs.items()
+    }
+    assert told == {
+        "thought": {"chosen": "3", "chosen_reasoning": "1+2=3", "rejected": "4"},
+        "ran on": {
+            "chosen": "3 and 3 and", "chosen_truncated": True, "rejected": "", "rejected_reasoning": "1+1+1+",
+            "rejected_truncated": True,
+        },
+        "ended at once": {"chosen": "3", "rejected": ""},
+    }  # fmt: skip
+    assert all(Preference.model_validate({"prompt": prompt} | pair) for prompt, pair in pairs.items())
 
 
 def test_people_who_judged_the_same_two_answers_give_one_pair_by_their_majority(database):

@@ -82,7 +82,7 @@ def test_a_name_that_is_no_unicode_is_shown_as_far_as_it_can_be(tmp_path):
 FAULTS = {
     "not UTF-8": ("a.md", b"one\ntwo \xff\n", "a.md:2: not UTF-8"),
     "no JSON": ("a.jsonl", b'{"text": "x"}\n{"text"', "a.jsonl:2: not a JSON object"),
-    "no text": ("a.jsonl", b'{"title": "x"}', "a.jsonl:1: text: Field required"),
+    "no text": ("a.jsonl", b'{"title": "x"}', "a.jsonl:1: key 'text' is missing"),
     "half a character": ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl:1: holds half of a character"),
     "nothing": ("a.png", b"", "no .md, .txt, .jsonl file"),
 }
