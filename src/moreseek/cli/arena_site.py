@@ -84,17 +84,21 @@ def forget(where: str, voter: str | None, battle: str | None) -> None:
         database.close()
 
 
-def export(where: str, out: Path, preferences: bool) -> None:
-    """Write the ledger, or preference pairs."""
+def export(where: str, out: Path, preferences: bool, battles: bool) -> None:
+    """Write the ledger, or battles with their texts, or preference pairs."""
     from moreseek.arena.store.database import open_database
-    from moreseek.arena.store.export import write_ledger, write_preferences
+    from moreseek.arena.store.export import write_battles, write_ledger, write_preferences
 
+    if preferences and battles:
+        raise InputError("name either --preferences or --battles.")
+    write = write_preferences if preferences else write_battles if battles else write_ledger
     database = open_database(where)
     try:
-        count = write_preferences(database, out) if preferences else write_ledger(database, out)
+        count = write(database, out)
     finally:
         database.close()
-    typer.echo(f"{out}: {count:,} {'preference pairs' if preferences else 'lines'}.", err=True)
+    unit = "preference pairs" if preferences else "battles" if battles else "lines"
+    typer.echo(f"{out}: {count:,} {unit}.", err=True)
     if preferences and not count:
         typer.echo("No rated vote preferred one of two answers whose texts are there.", err=True)
 
