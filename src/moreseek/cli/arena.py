@@ -245,8 +245,11 @@ def forget(
     database: Database,
     voter: Annotated[str | None, typer.Option(help="a voter's pseudonym, v-…")] = None,
     battle: Annotated[str | None, typer.Option(help="one battle")] = None,
+    votes: Annotated[
+        bool, typer.Option("--votes", help="take the voter's votes off every board too, for good")
+    ] = False,
 ) -> None:
-    """Erase the texts of a voter or of a battle, and what could lead to the person. Votes and counts stay."""
+    """Erase the texts of a voter or of a battle, and what could lead to the person. Votes stay, unless --votes."""
     from moreseek.cli.arena_site import forget as forget_texts
 
-    forget_texts(database, voter, battle)
+    forget_texts(database, voter, battle, votes)

@@ -17,11 +17,12 @@ from tests.unit.arena.site import test_store
 from tests.unit.arena.site.endpoints import endpoint as run_endpoint
 from tests.unit.arena.site.running import Browser
 
-from moreseek.arena.store import counts, registry
+from moreseek.arena.store import actions, counts, registry
 from moreseek.arena.store.database import open_database
 from moreseek.arena.store.registry import Entry
 from moreseek.arena.store.tables import votes
 from moreseek.cli import main
+from moreseek.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[4] / "src"
 COMMAND = [sys.executable, "-c", "from moreseek.cli import main; main()", "arena"]
@@ -119,6 +120,15 @@ def test_a_whole_arena_from_the_command_line(config, tmp_path, run):
     assert json.loads(run("leaderboard", database, "--json").out) == page
     run("export", database, tmp_path / "pairs.jsonl", "--preferences")
     assert (tmp_path / "pairs.jsonl").read_text(encoding="utf-8") == ""
+    assert "--votes goes with --voter" in run("forget", database, "--battle", "b", "--votes", code=2).err
+    assert "equal a recount" in run("forget", database, "--voter", voter, "--votes").out
+    assert json.loads(run("leaderboard", database, "--json").out)["votes"] == 0
+    run("export", database, out)
+    assert json.loads(run("leaderboard", "--from-export", out, "--json").out)["votes"] == 0
+    opened = open_database(str(database))
+    with opened.write() as connection, pytest.raises(InputError, match="stay off the boards"):
+        actions.restore(connection, voter, "please", time.time())
+    opened.close()
 
 
 def test_mistakes_on_the_command_line_are_named(tmp_path, run):
