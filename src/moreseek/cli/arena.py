@@ -63,19 +63,21 @@ def leaderboard(
 ) -> None:
     """Rate everybody in a file of votes: ratings with 95 % intervals, and ranks that can be shared."""
     from moreseek.arena.latex import latex_of
-    from moreseek.cli.boards import Selection, features_named, make_board, print_board, say_more, write_rows
+    from moreseek.cli.boards import Selection, features_named, make_board, print_board, rate, say_more, write_rows
 
     if (votes is None) == (from_export is None):
         raise InputError("name a file of votes, an arena's database, or an export with --from-export.")
     arena = _replay(votes, from_export)
     if arena is not None:
-        from moreseek.arena.standings import board_of, style_board_from
+        from moreseek.arena.standings import board_name, board_of, on_board, style_board_from
 
-        given = {"--format": format != "auto", "--cluster": cluster != "voter,prompt", "--answers": answers,
-                 "--ties": ties != "half", "--language": language, "--since": since, "--until": until,
-                 "--cap": cap}  # fmt: skip
-        if wrong := [option for option, value in given.items() if value]:
-            raise InputError(f"{', '.join(wrong)}: only for files of votes. An arena's boards: --board, --category.")
+        if wrong := [option for option, value in {"--format": format != "auto", "--answers": answers}.items() if value]:
+            raise InputError(f"{', '.join(wrong)}: only for files of votes.")
+        chosen = {"--cluster": cluster != "voter,prompt", "--ties": ties != "half", "--language": language,
+                  "--since": since, "--until": until, "--cap": cap}  # fmt: skip
+        narrowed = [option for option, value in chosen.items() if value]
+        if narrowed and (style or trend):
+            raise InputError(f"{', '.join(narrowed)}: not with --style or --trend of an arena's votes.")
         if trend:
             _show_trends(arena, board_, category or "", judge or "", as_json)
             return
@@ -85,6 +87,11 @@ def leaderboard(
             raise InputError("--style is for people's votes: the ledger does not tell the style of what judges judged.")
         if style:
             board = style_board_from(arena, board_, category or "", min_votes, features_named(features))
+        elif narrowed:
+            selection = Selection(language=language, since=since, until=until, cap=cap)
+            some = selection.of(on_board(arena, board_, category or "", judge or ""), "the arena's votes")
+            name = f"{board_name(board_, category or '', judge or '')}, {selection.board}".removesuffix(", overall")
+            board = rate(some, name, cluster=cluster, ties=ties, min_votes=min_votes)
         else:
             board = board_of(arena, board_, category or "", min_votes, judge=judge or "")
     else:
@@ -211,12 +218,15 @@ def export(
     preferences: Annotated[
         bool, typer.Option("--preferences", help="pairs of prompt, chosen, rejected for training, with their texts")
     ] = False,
+    battles: Annotated[
+        bool, typer.Option("--battles", help="rated battles with their texts, in the columns of LMArena's files")
+    ] = False,
     judge: JudgedBy = None,
 ) -> None:
-    """Write an arena's ledger as a hash-chained JSONL without texts, or its votes as preference pairs."""
+    """Write an arena's ledger as a hash-chained JSONL without texts, its battles with them, or preference pairs."""
     from moreseek.cli.arena_site import export as export_to
 
-    export_to(database, out, preferences, judge)
+    export_to(database, out, preferences, battles, judge)
 
 
 @app.command(name="import")
@@ -236,8 +246,11 @@ def forget(
     database: Database,
     voter: Annotated[str | None, typer.Option(help="a voter's pseudonym, v-…")] = None,
     battle: Annotated[str | None, typer.Option(help="one battle")] = None,
+    votes: Annotated[
+        bool, typer.Option("--votes", help="take the voter's votes off every board too, for good")
+    ] = False,
 ) -> None:
-    """Erase the texts of a voter or of a battle, and what could lead to the person. Votes and counts stay."""
+    """Erase the texts of a voter or of a battle, and what could lead to the person. Votes stay, unless --votes."""
     from moreseek.cli.arena_site import forget as forget_texts
 
-    forget_texts(database, voter, battle)
+    forget_texts(database, voter, battle, votes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from moreseek.arena.replay import Replay, read_export
-from moreseek.errors import InputError
+from moreseek.errors import FaultError, InputError
 
 _SQLITE = b"SQLite format 3\x00"
 
@@ -62,41 +62,54 @@ def exported(path: Path) -> Replay:
     return read_export(path)
 
 
-def forget(where: str, voter: str | None, battle: str | None) -> None:
-    """Erase the texts of a voter or of a battle."""
-    from moreseek.arena.store import voters
+def forget(where: str, voter: str | None, battle: str | None, votes: bool) -> None:
+    """Erase the texts of a voter or of a battle; with ``votes`` take the voter's off every board, and recount."""
+    from moreseek.arena.store import counts, voters
     from moreseek.arena.store.database import open_database
 
     if (voter is None) == (battle is None):
         raise InputError("name either --voter or --battle.")
+    if votes and voter is None:
+        raise InputError("--votes goes with --voter.")
     database = open_database(where)
     try:
         with database.write() as connection:
             if voter is not None:
-                count = voters.forget_voter(connection, voter, time.time())
+                count = voters.forget_voter(connection, voter, time.time(), votes)
+                if votes and counts.kept(connection) != counts.recount(connection):
+                    raise FaultError(f"{where}: its counts are not those of its votes. Nothing was changed.")
                 typer.echo(f"{voter}: the texts of {count} battles, its cookie and its addresses are erased.")
             elif battle is not None:
                 voters.forget_battle(connection, battle, time.time())
                 typer.echo(f"{battle}: its texts are erased.")
         database.scrub()
-        typer.echo("Votes and counts stay. Backups and the models' own logs are beyond this command.")
+        stay = (
+            "No vote of it is on a board any more; the counts equal a recount." if votes else "Votes and counts stay."
+        )
+        typer.echo(f"{stay} Backups and the models' own logs are beyond this command.")
     finally:
         database.close()
 
 
-def export(where: str, out: Path, preferences: bool, judge: str | None) -> None:
-    """Write the ledger, or preference pairs."""
+def export(where: str, out: Path, preferences: bool, battles: bool, judge: str | None) -> None:
+    """Write the ledger, or battles with their texts, or preference pairs."""
     from moreseek.arena.store.database import open_database
-    from moreseek.arena.store.export import write_ledger, write_preferences
+    from moreseek.arena.store.export import write_battles, write_ledger, write_preferences
 
     if judge is not None and not preferences:
         raise InputError("--judge goes with --preferences: a ledger holds every judge's judgements as it is.")
+    if preferences and battles:
+        raise InputError("name either --preferences or --battles.")
     database = open_database(where)
     try:
-        count = write_preferences(database, out, judge) if preferences else write_ledger(database, out)
+        if preferences:
+            count = write_preferences(database, out, judge)
+        else:
+            count = (write_battles if battles else write_ledger)(database, out)
     finally:
         database.close()
-    typer.echo(f"{out}: {count:,} {'preference pairs' if preferences else 'lines'}.", err=True)
+    unit = "preference pairs" if preferences else "battles" if battles else "lines"
+    typer.echo(f"{out}: {count:,} {unit}.", err=True)
     if preferences and not count:
         typer.echo(f"No {'rated vote' if judge is None else 'judgement'} preferred one of two answers whose texts are "
                    "there.", err=True)  # fmt: skip

@@ -99,9 +99,6 @@ def make_board(
     min_votes: int,
 ) -> dict[str, Any]:
     """The leaderboard's JSON for a file of votes."""
-    clusters = clusters_named(cluster)
-    if ties not in _TIES:
-        raise InputError(f"--ties {ties}: no such model of ties{did_you_mean(ties, _TIES)}")
     if style and ties != "half":
         raise InputError("--style counts a tie as half a win; it does not go with --ties.")
     if (answers is not None or features is not None) and not style:
@@ -109,15 +106,24 @@ def make_board(
     votes = selection.read(path, style)
     if answers is not None:
         votes = with_answers(votes, answers)
-    if style:
-        ratings = style_controlled(votes, features_named(features), cluster=clusters, min_votes=min_votes)
-    elif ties == "half":
+    if not style:
+        return rate(votes, selection.board, cluster=cluster, ties=ties, min_votes=min_votes)
+    clusters = clusters_named(cluster)
+    ratings = style_controlled(votes, features_named(features), cluster=clusters, min_votes=min_votes)
+    return board_json(ratings, selection.board)
+
+
+def rate(votes: Votes, name: str, *, cluster: str, ties: str, min_votes: int) -> dict[str, Any]:
+    """The leaderboard's JSON for some votes."""
+    clusters = clusters_named(cluster)
+    if ties not in _TIES:
+        raise InputError(f"--ties {ties}: no such model of ties{did_you_mean(ties, _TIES)}")
+    if ties == "half":
         ratings = bradley_terry(votes, cluster=clusters, min_votes=min_votes)
     else:
         model: Literal["davidson", "rao-kupper", "both-bad"] = ties  # pyright: ignore[reportAssignmentType]
         ratings = rated(votes, model, min_votes)
-    flip = fewest_votes_to_flip(ratings) if ratings.style is None and ties == "half" else None
-    return board_json(ratings, selection.board, flip)
+    return board_json(ratings, name, fewest_votes_to_flip(ratings) if ties == "half" else None)
 
 
 def features_named(text: str | None) -> list[str] | None:

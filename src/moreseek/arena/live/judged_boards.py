@@ -50,7 +50,7 @@ class JudgedBoards:
         return found | {"judge": which.judge, "agreement": _agreement(connection, which.judge)}
 
     def style_board(self, which: Which, features: tuple[str, ...]) -> dict[str, Any]:
-        """The same with these features of the answers held equal, from the latest judgements; at most half a minute old.
+        """The same with these features of the answers held equal, from the latest judgements, at most 30 s old.
 
         Judges like length too. What they judged has no style in the ledger: it is counted in the answers' texts.
         """

@@ -112,6 +112,8 @@ def restore(connection: Connection, pseudonym: str, reason: str, now: float) -> 
     row = _voter(connection, pseudonym)
     if row.excluded_at is None or row.id in standing(connection, "ban"):
         raise InputError(f"{pseudonym} was not taken out by a test. A ban is taken back in the log.")
+    if row.excluded_by == voters.FORGOTTEN:
+        raise InputError(f"{pseudonym} wished its votes forgotten: they stay off the boards.")
     voters.restore(connection, row.id, now)
     _note(connection, "restore", reason, now, voter=row, before=row.excluded_by)
 

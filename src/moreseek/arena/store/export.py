@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from moreseek.arena.replay import PANEL, Replay, checked_lines, read_export, seal, written
 from moreseek.arena.store import actions
 from moreseek.arena.store import ledger as chain
+from moreseek.arena.store.battle_log import battle_lines
 from moreseek.arena.store.battles import ANSWERED
 from moreseek.arena.store.counts import add_many, board_keys
 from moreseek.arena.store.database import Database
@@ -55,6 +56,11 @@ def write_ledger(database: Database, out: Path) -> int:
 def write_preferences(database: Database, out: Path, judge: str | None = None) -> int:
     """One JSON line for each two answers of which one was preferred and whose texts were not forgotten."""
     return _write(out, (json.dumps(pair, ensure_ascii=False) for pair in preferences(database, judge)))
+
+
+def write_battles(database: Database, out: Path) -> int:
+    """One JSON line for each battle whose vote is rated, with its texts."""
+    return _write(out, (json.dumps(line, ensure_ascii=False) for line in battle_lines(database)))
 
 
 def preferences(database: Database, judge: str | None = None) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,9 @@ from moreseek.arena.store.tables import (
 )
 from moreseek.errors import InputError
 
+FORGOTTEN = "forgotten"
+"""What took a voter's votes off the boards who wished so; nobody brings them back."""
+
 
 @dataclass(frozen=True)
 class Voter:
@@ -114,11 +117,16 @@ def _move(connection: Connection, voter_id: int, by: int) -> int:
     return len(rated)
 
 
-def forget_voter(connection: Connection, pseudonym: str, now: float) -> int:
-    """Erase a voter's texts, cookie and addresses; votes and counts stay. Returns the number of battles."""
+def forget_voter(connection: Connection, pseudonym: str, now: float, votes_too: bool = False) -> int:
+    """Erase a voter's texts, cookie and addresses; votes and counts stay, unless ``votes_too`` takes them off every
+    board for good. Returns the number of battles.
+    """
     row = connection.execute(select(voters).where(voters.c.pseudonym == pseudonym)).first()
     if row is None:
         raise InputError(f"no voter '{pseudonym}'. The audit page and `moreseek arena export` show pseudonyms, v-….")
+    if votes_too:
+        exclude(connection, row.id, FORGOTTEN, None, now)
+        connection.execute(update(voters).where(voters.c.id == row.id).values(excluded_by=FORGOTTEN))
     own = list(connection.execute(select(battles.c.id).where(battles.c.voter_id == row.id)).scalars())
     _erase(connection, own)
     connection.execute(update(voters).where(voters.c.id == row.id).values(session_key=None, forgotten_at=now))

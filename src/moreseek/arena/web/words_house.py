@@ -26,7 +26,9 @@ HOUSE: dict[str, dict[str, str]] = {
         "voter said with what everybody else’s votes predict.",
         "test_likelihood": "votes that hardly anybody would cast", "test_coin": "votes as if by chance, or against all",
         "test_side": "prefers one side", "test_target": "pushes one contestant, up or down",
-        "test_too_fast": "faster than anybody reads", "test_banned": "banned by the house", "judges": "Judges",
+        "test_too_fast": "faster than anybody reads", "test_banned": "banned by the house",
+        "test_forgotten": "wished to be forgotten",
+        "judges": "Judges",
         "house_flagged": "Voters whom the house is looking at (their votes count)", "chats_held":
         "Named and direct chats (no votes, not kept)",
     },
@@ -53,7 +55,7 @@ HOUSE: dict[str, dict[str, str]] = {
         "与其他人的投票所预测的相比较。",
         "test_likelihood": "投票与几乎所有人不同", "test_coin": "像随机或一律相反的投票",
         "test_side": "偏向某一侧", "test_target": "刻意抬高或压低某个模型",
-        "test_too_fast": "比任何人读得都快", "test_banned": "被管理员封禁", "judges": "评判者",
+        "test_too_fast": "比任何人读得都快", "test_banned": "被管理员封禁", "test_forgotten": "应本人要求删除", "judges": "评判者",
         "house_flagged": "管理员正在关注的投票者（其投票仍计入）", "chats_held": "具名与直接对话（无投票，不保存内容）",
     },
 }  # fmt: skip

@@ -17,11 +17,12 @@ from tests.unit.arena.site import test_store
 from tests.unit.arena.site.endpoints import endpoint as run_endpoint
 from tests.unit.arena.site.running import Browser
 
-from moreseek.arena.store import counts, registry
+from moreseek.arena.store import actions, counts, registry
 from moreseek.arena.store.database import open_database
 from moreseek.arena.store.registry import Entry
 from moreseek.arena.store.tables import votes
 from moreseek.cli import main
+from moreseek.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[4] / "src"
 COMMAND = [sys.executable, "-c", "from moreseek.cli import main; main()", "arena"]
@@ -102,6 +103,15 @@ def test_a_whole_arena_from_the_command_line(config, tmp_path, run):
     run("import", out, copy)
     assert json.loads(run("leaderboard", copy, "--json").out) == page
     assert "overall: 6 votes" in run("leaderboard", copy).out
+    capped = json.loads(run("leaderboard", database, "--cap", "3", "--cluster", "none", "--json").out)
+    assert (capped["board"], capped["votes"]) == ("overall, cap 3", 3)
+    assert json.loads(run("leaderboard", database, "--since", "2020-01-01", "--json").out)["votes"] == 6
+    assert "no vote is left" in run("leaderboard", database, "--until", "2020-01-01", code=2).err
+    assert json.loads(run("leaderboard", database, "--ties", "davidson", "--json").out)["tie_model"] is not None
+    assert "--since: not with --style" in run("leaderboard", database, "--style", "--since", "2020-01-01", code=2).err
+    run("export", database, tmp_path / "battles.jsonl", "--battles")
+    ours = json.loads(run("leaderboard", tmp_path / "battles.jsonl", "--json", "--category", "maths").out)
+    assert [row["rating"] for row in ours["rows"]] == [row["rating"] for row in page["rows"]]
     run("export", database, tmp_path / "pairs.jsonl", "--preferences")
     pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {"prompt", "chosen", "rejected"} <= set(pairs[0])
@@ -110,6 +120,15 @@ def test_a_whole_arena_from_the_command_line(config, tmp_path, run):
     assert json.loads(run("leaderboard", database, "--json").out) == page
     run("export", database, tmp_path / "pairs.jsonl", "--preferences")
     assert (tmp_path / "pairs.jsonl").read_text(encoding="utf-8") == ""
+    assert "--votes goes with --voter" in run("forget", database, "--battle", "b", "--votes", code=2).err
+    assert "equal a recount" in run("forget", database, "--voter", voter, "--votes").out
+    assert json.loads(run("leaderboard", database, "--json").out)["votes"] == 0
+    run("export", database, out)
+    assert json.loads(run("leaderboard", "--from-export", out, "--json").out)["votes"] == 0
+    opened = open_database(str(database))
+    with opened.write() as connection, pytest.raises(InputError, match="stay off the boards"):
+        actions.restore(connection, voter, "please", time.time())
+    opened.close()
 
 
 def test_mistakes_on_the_command_line_are_named(tmp_path, run):
@@ -120,7 +139,10 @@ def test_mistakes_on_the_command_line_are_named(tmp_path, run):
     open_database(str(tmp_path / "empty.sqlite"), create=True).close()
     assert "no board 'overal'" in run("leaderboard", tmp_path / "empty.sqlite", "--board", "overal", code=2).err
     assert "no vote on this board tells tokens" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).err
-    assert "--cap" in run("leaderboard", tmp_path / "empty.sqlite", "--cap", "3", code=2).err
+    assert "no vote is left" in run("leaderboard", tmp_path / "empty.sqlite", "--cap", "3", code=2).err
+    assert "--format" in run("leaderboard", tmp_path / "empty.sqlite", "--format", "lmarena", code=2).err
+    both = ("--battles", "--preferences")
+    assert "either --preferences" in run("export", tmp_path / "empty.sqlite", "x", *both, code=2).err
     assert json.loads(run("leaderboard", tmp_path / "empty.sqlite", "--json").out)["rows"] == []
 
 
