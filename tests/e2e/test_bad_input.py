@@ -199,7 +199,9 @@ def test_problem_files_given_to_eval_are_named_with_their_lines(base: Path, tmp_
 
     good = b'{"prompt": "1+1=", "answer": "2"}\n'
     refused(good + b'{"prompt": "1+2="', "mine.jsonl:2: not a JSON object")
-    refused(good + good + b'{"prompt": "1+2=", "anser": "3"}', "mine.jsonl:3: answer")
+    refused(
+        good + good + b'{"prompt": "1+2=", "anser": "3"}', "mine.jsonl:3: unknown key 'anser'. Did you mean 'answer'?"
+    )
     refused(good + b'{"prompt": "\xff"}', "mine.jsonl:2: not UTF-8")
     refused(good + rb'{"prompt": "\ud800", "answer": "2"}', "mine.jsonl:2: holds half of a character")
     refused(b"", "mine.jsonl")
