@@ -199,6 +199,42 @@ def test_names_are_text_on_every_page(endpoint, script, tmp_path, monkeypatch, b
                 assert page.title().endswith("<b onclick=x>T</b>")
         page.goto(f"{site.url}/leaderboard?lang=en")
         assert HOSTILE in page.locator("table").first.inner_text()
+        until(page, "!document.querySelector('[data-figure]')")
+        _named_and_revealed(page, site)
+        page.goto(f"{site.url}/admin?lang=en")
+        page.fill("#key", arenas.KEY)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cards")
+        assert HOSTILE in page.locator(".cards").first.inner_text()
+        assert page.evaluate("typeof pwned") == "undefined"
+        assert page.evaluate("document.querySelectorAll('[onclick], [onerror]').length") == 0
+
+
+def _named_and_revealed(page, site):
+    """The hostile name heads its answer in a chat by name, and after a vote."""
+    page.goto(f"{site.url}/?lang=en")
+    page.click("[data-mode=named].mode")
+    until(page, "document.getElementById('model-a').options.length > 0")
+    page.select_option("#model-a", HOSTILE)
+    page.select_option("#model-b", "Birch")
+    page.fill("#prompt", "What is 2 + 2?")
+    page.press("#prompt", "Control+Enter")
+    page.wait_for_selector("#on:visible")
+    assert page.locator("#head-a").inner_text() == HOSTILE
+    page.goto(f"{site.url}/?lang=en")
+    page.click("[data-mode=blind].mode")
+    seen = ""
+    for i in range(20):  # until it is drawn
+        asked(page, f"What is {i} + 2?")
+        assert HOSTILE not in page.locator("main").inner_text()
+        page.click("[data-outcome=tie]")
+        page.wait_for_selector("#after:visible")
+        seen = page.locator("#answers").inner_text()
+        if HOSTILE in seen:
+            break
+        page.click("#next")
+    assert HOSTILE in seen
+    assert page.evaluate("typeof pwned") == "undefined"
 
 
 def test_a_figure_leads_to_the_votes_behind_it(site, visited):

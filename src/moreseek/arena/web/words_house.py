@@ -55,8 +55,8 @@ HOUSE: dict[str, dict[str, str]] = {
         "与其他人的投票所预测的相比较。",
         "test_likelihood": "投票与几乎所有人不同", "test_coin": "像随机或一律相反的投票",
         "test_side": "偏向某一侧", "test_target": "刻意抬高或压低某个模型",
-        "test_too_fast": "比任何人读得都快",
-        "test_banned": "被管理员封禁", "test_forgotten": "应本人要求删除", "judges": "评判者",
+        "test_too_fast": "比任何人读得都快", "test_banned": "被管理员封禁", "test_forgotten": "应本人要求删除",
+        "judges": "评判者",
         "house_flagged": "管理员正在关注的投票者（其投票仍计入）", "chats_held": "具名与直接对话（无投票，不保存内容）",
     },
 }  # fmt: skip
