@@ -365,6 +365,29 @@ def test_a_request_with_nan_ends_with_the_layer_named_and_the_others_go_on(any_m
     assert engine.scheduler.blocks.free == engine.scheduler.blocks.count - 1
 
 
+def test_nan_in_the_midst_of_a_text_ends_that_request_where_it_stands(make_model, monkeypatch):
+    model = make_model("llama")
+    long = SamplingParams(temperature=0, max_tokens=30)
+    prompts = [[number, 7] for number in range(20, 28)]
+    texts = [completion.token_ids for completion in Engine(model).generate(prompts, long)]
+    victim, bad = next(  # a token that comes late in one text, and in no other
+        (row, token)
+        for row, text in enumerate(texts)
+        for token in text[4:-1]
+        if token not in text[:4] and not any(token in other for other in texts if other is not text)
+    )
+    monkeypatch.setattr(type(model), "head", model.head.clone())
+    with torch.no_grad():
+        model.embed_tokens.weight[bad] = math.nan
+    engine = Engine(model, frozen=True)
+    requests = [engine.add(prompt, long) for prompt in prompts]
+    run_all(engine, requests)
+    for row, (request, text) in enumerate(zip(requests, texts, strict=True)):
+        whole = text[: text.index(bad) + 1] if row == victim else text
+        assert (request.output, request.finish_reason == "error") == (whole, row == victim)
+    assert engine.scheduler.blocks.free == engine.scheduler.blocks.count - 1
+
+
 def test_generate_names_the_layer_that_broke(make_model):
     model = make_model("v3")
     with torch.no_grad():

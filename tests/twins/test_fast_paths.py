@@ -63,17 +63,24 @@ def test_rotation_turns_neighbouring_pairs_by_position_times_frequency():
     assert_same(rotate(x, phases), plain, [x])
 
 
+def random_mlp(hidden, inner):
+    mlp = MLP(hidden, inner)  # which alone has weights of no meaning
+    for weight in mlp.parameters():
+        torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+    return mlp
+
+
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
 def test_swiglu_in_chunks(rows, monkeypatch):
     monkeypatch.setattr(swiglu, "CHUNK_VALUES", 1)  # 64 rows at a time
-    mlp, x = MLP(12, 20), leaf(rows, 12)
+    mlp, x = random_mlp(12, 20), leaf(rows, 12)
     gate_up, down = mlp.gate_up_proj.weight, mlp.down_proj.weight
     gate, up = (x @ gate_up.t()).chunk(2, dim=-1)
     assert_same(mlp(x), (F.silu(gate) * up) @ down.t(), [x, gate_up, down])
 
 
 def test_swiglu_gradients_by_finite_differences():
-    mlp, x = MLP(5, 6).double(), leaf(2, 3, 5, dtype=torch.float64)
+    mlp, x = random_mlp(5, 6).double(), leaf(2, 3, 5, dtype=torch.float64)
     assert torch.autograd.gradcheck(mlp, (x,))
 
 

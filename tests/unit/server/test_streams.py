@@ -68,7 +68,9 @@ def test_an_error_after_the_headers_is_an_event_and_the_end(llm, client, monkeyp
         return (logits * float("nan") if len(steps) == 3 else logits), states
 
     monkeypatch.setattr(llm.engine.runner, "logits", fail_later)
-    answer = client("POST", "/v1/completions", json=ASKED | {"prompt": "hello", "max_tokens": 50, "ignore_eos": True})
+    slowly = {"frequency_penalty": 0.1}  # whose tokens come one step at a time
+    asked = ASKED | {"prompt": "hello", "max_tokens": 50, "ignore_eos": True} | slowly
+    answer = client("POST", "/v1/completions", json=asked)
     assert answer.status_code == 200  # it was sent before
     *before, last = [line for line in answer.text.split("\n\n") if line]
     assert all("choices" in json.loads(line.removeprefix("data: ")) for line in before)

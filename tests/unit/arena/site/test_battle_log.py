@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.unit.arena.site.test_store import NOW, battle, cast, database, filled, server, undo, where  # noqa: F401
+from tests.unit.arena.site.test_store import NOW, battle, cast, database, filled, undo, where  # noqa: F401
 
 from moreseek.arena.live.boards import LiveBoards
 from moreseek.arena.ratings import bradley_terry
