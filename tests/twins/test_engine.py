@@ -13,6 +13,7 @@ from moreseek.engine.runner import NativeRunner
 from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.scheduler import Scheduler
 from moreseek.errors import FaultError, InputError
+from moreseek.native import step as native
 
 GREEDY = SamplingParams(temperature=0, max_tokens=9)
 WARM = SamplingParams(temperature=0.8, max_tokens=9)
@@ -265,6 +266,30 @@ def test_a_request_that_comes_while_several_steps_run_waits_for_milliseconds(mak
     )
     engine.generate([[5, 6]], SamplingParams(temperature=0, max_tokens=40, ignore_eos=True))
     assert set(steps) == {1}, "with no time left a step is made, and no other is begun"
+
+
+def test_small_steps_leave_spare_threads_to_others(make_model, monkeypatch):
+    """And large ones, which read prompts or decode many rows, take them all."""
+    engine = Engine(make_model("llama"))
+    engine.spare_threads = 1
+    if not isinstance(engine.runner, NativeRunner):
+        pytest.skip("only the native runner counts threads")
+    seen = []
+    for name in ("run", "multi_step"):
+        make = getattr(native, name)
+        monkeypatch.setattr(
+            native,
+            name,
+            lambda model, step, threads, make=make: seen.append((step.rows, threads)) or make(model, step, 1),
+        )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    engine.generate([[5, 6, 7]], SamplingParams(temperature=0, max_tokens=5, ignore_eos=True))
+    assert [threads for _, threads in seen] == [4, *[3] * (len(seen) - 1)], (
+        "three tokens of a prompt, then one at a time"
+    )
+    seen.clear()
+    engine.generate([[5], [6], [7]], SamplingParams(temperature=0, max_tokens=5, ignore_eos=True))
+    assert {threads for _, threads in seen} == {4}
 
 
 def test_callbacks_hear_every_token_and_every_end(make_model, prompts):

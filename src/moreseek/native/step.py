@@ -131,9 +131,9 @@ def multiply(matrix: Matrix, x: Tensor) -> Tensor:
     return y
 
 
-def run(model: Model, step: Step) -> None:
-    """Carry out one step on as many threads as torch uses."""
-    kernels().native_step(byref(model), byref(step), torch.get_num_threads())
+def run(model: Model, step: Step, threads: int) -> None:
+    """Carry out one step."""
+    kernels().native_step(byref(model), byref(step), threads)
 
 
 def draft(module: Model, rows: Draft) -> None:
@@ -141,9 +141,9 @@ def draft(module: Model, rows: Draft) -> None:
     kernels().native_draft(byref(module), byref(rows), torch.get_num_threads())
 
 
-def multi_step(model: Model, rows: MultiStep) -> int:
+def multi_step(model: Model, rows: MultiStep, threads: int) -> int:
     """Steps until a row has ended, ``most`` are made or time is up; how many."""
-    return kernels().native_multi_step(byref(model), byref(rows), torch.get_num_threads())
+    return kernels().native_multi_step(byref(model), byref(rows), threads)
 
 
 def read_memory(numbers: Tensor) -> float:
