@@ -271,7 +271,7 @@ def test_a_request_that_comes_while_several_steps_run_waits_for_milliseconds(mak
 def test_small_steps_leave_spare_threads_to_others(make_model, monkeypatch):
     """And large ones, which read prompts or decode many rows, take them all."""
     engine = Engine(make_model("llama"))
-    engine.spare_threads = 1
+    engine.runner.spare = 1
     if not isinstance(engine.runner, NativeRunner):
         pytest.skip("only the native runner counts threads")
     seen = []

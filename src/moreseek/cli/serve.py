@@ -151,8 +151,8 @@ def served_model(name: str, path: Path, running: int = 256, queue: int = 256, pr
 
 def _open(path: Path, running: int, precision: Asked) -> LLM:
     llm = LLM(path, running, precision)
-    llm.engine.spare_threads = 1  # for the event loop, or with two cores for the reader of the stream
-    _ = llm.loop, llm.engine.runner  # made here, so that the first request waits for neither
+    _ = llm.loop  # made here like the runner, so that the first request waits for neither
+    llm.engine.runner.spare = 1  # for the event loop, or with two cores for the reader of the stream
     return llm
 
 

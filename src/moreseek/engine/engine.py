@@ -74,7 +74,6 @@ class Engine:
         most = max_rows * -(-self.context // BLOCK_SIZE)
         self._blocks = 1 + max(1, min(most, cache_bytes // (token_bytes * BLOCK_SIZE)))
         self._runner: Runner | None = None
-        self.spare_threads = 0  # left by small steps to whoever else has work; see NativeRunner
         self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), max_rows, self.context, budget)
         self._arrivals = count()
         self.thinking: ThinkingIds | None = None  # for thinking budgets, and structures that begin after the thinking
@@ -238,8 +237,6 @@ class Engine:
     def runner(self) -> Runner:
         if self._runner is None:
             self._runner = make_runner(self.model, self._blocks, self.drafting.by == "mtp", self.precision)
-            if isinstance(self._runner, NativeRunner):
-                self._runner.spare = self.spare_threads
         return self._runner
 
     @cached_property

@@ -24,9 +24,12 @@ from moreseek.native.bindings import usable
 
 
 class Runner(Protocol):
-    """A model with a cache."""
+    """A model with a cache. ``spare``: threads that steps of a few tokens leave to whoever else has work, as a server
+    has, where the runner has a say in that.
+    """
 
     cache: Cache
+    spare: int
 
     def refresh(self) -> None:
         """See the weights as they are now."""
@@ -74,10 +77,7 @@ FEW = 2
 
 
 class NativeRunner:
-    """One call a step into csrc/step.cpp, with packed copies of the weights.
-
-    ``spare``: threads that steps of a few tokens leave to whoever else has work, as a server has.
-    """
+    """One call a step into csrc/step.cpp, with packed copies of the weights."""
 
     spare = 0
 
@@ -174,6 +174,8 @@ class NativeRunner:
 
 class TorchRunner:
     """The model's own forward pass: rows that decode, then those that go on reading, then those that are new."""
+
+    spare = 0
 
     def __init__(self, model: Transformer, blocks: int, drafting: bool = False) -> None:
         self.model, self.drafting = model, drafting

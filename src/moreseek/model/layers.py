@@ -5,7 +5,6 @@ carry their own backward: fewer passes, less saved. tests/twins compares each wi
 """
 
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -113,7 +112,7 @@ class Rope(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         # Never on the meta device: to sketch an arange there torch imports its compiler, which takes two seconds.
-        with torch.device("cpu") if torch.get_default_device().type == "meta" else nullcontext():
+        with torch.device("cpu"):
             frequencies, self.magnitude = rope_frequencies(config)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.register_buffer("table", torch.empty(0, frequencies.numel(), dtype=torch.complex64), persistent=False)

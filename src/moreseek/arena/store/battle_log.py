@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from moreseek.arena.store.battles import total
 from moreseek.arena.store.database import Database
 from moreseek.arena.store.tables import answers, battles, turns, votes
 from moreseek.arena.store.vote_list import Which, rated
@@ -54,13 +55,12 @@ def _texts(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, list[s
 def _side(questions: Sequence[str | None], mine: Sequence[Any]) -> dict[str, Any]:
     """One side's conversation, tokens, seconds and USD."""
     there = len(mine) == len(questions) and None not in (*questions, *(one.text for one in mine))
-    known = lambda parts: None if None in parts or not parts else sum(parts)  # noqa: E731
     return {
         "conversation": [
             {"role": role, "content": content}
             for question, one in zip(questions, mine, strict=True)
             for role, content in (("user", question), ("assistant", one.text))
         ] if there else [],
-        "tokens": known([one.tokens for one in mine]), "latency": known([one.total_s for one in mine]),
-        "cost": known([one.cost_usd for one in mine]),
+        "tokens": total(one.tokens for one in mine), "latency": total(one.total_s for one in mine),
+        "cost": total(one.cost_usd for one in mine),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Battles: a question, two contestants, two answers, and how it ended."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,12 @@ def answers_of(connection: Connection, battle_id: str) -> list[Any]:
     """The answers turn by turn, the left one before the right one; those of a turn appear when both are whole."""
     chosen = select(answers).where(answers.c.battle_id == battle_id).order_by(answers.c.turn, answers.c.side)
     return list(connection.execute(chosen))
+
+
+def total(parts: Iterable[Any]) -> Any:
+    """The sum, or None where a part is not known, or there is none."""
+    known = list(parts)
+    return None if None in known or not known else sum(known)
 
 
 def styles_of(said: Sequence[Any]) -> list[list[float | None]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -46,15 +46,19 @@ class Registered(Described):
 
 def registered(connection: Connection) -> list[Registered]:
     """Every contestant ever entered, in order of entry: their places on all boards."""
-    rows = connection.execute(select(contestants).order_by(contestants.c.id))
-    names = tuple(rows.keys())  # a mapping a row would cost more than all the rest, and boards ask after every vote
-    known = (dict(zip(names, row, strict=True)) for row in rows)
-    return [Registered(**row | {"settings": json.loads(row["settings"])}) for row in known]
+    return _read(connection, select(contestants).order_by(contestants.c.id))
 
 
 def named(connection: Connection, name: str) -> Registered | None:
     """The contestant of this name."""
-    return next((row for row in registered(connection) if row.name == name), None)
+    return next(iter(_read(connection, select(contestants).where(contestants.c.name == name))), None)
+
+
+def _read(connection: Connection, chosen: Any) -> list[Registered]:
+    rows = connection.execute(chosen)
+    names = tuple(rows.keys())  # a mapping a row would cost more than all the rest, and boards ask after every vote
+    known = (dict(zip(names, row, strict=True)) for row in rows)
+    return [Registered(**row | {"settings": json.loads(row["settings"])}) for row in known]
 
 
 def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
@@ -68,7 +72,10 @@ def enter(connection: Connection, entries: Sequence[Entry], now: float) -> None:
     for entry in entries:
         row = known.get(entry.name)
         if row is None:
-            row = known[entry.name] = _insert(connection, entry, now)
+            _insert(connection, entry, now)
+            row = named(connection, entry.name)
+            assert row is not None
+            known[entry.name] = row
         by_house = decided.get(row.id, set())
         _refuse_another(row, entry, by_house)
         quota = row.quota if "quota" in by_house else entry.quota
@@ -118,23 +125,16 @@ def _refuse_another(row: Registered, entry: Entry, by_house: set[str]) -> None:
         )
 
 
-def _insert(connection: Connection, entry: Entry, now: float) -> Registered:
+def _insert(connection: Connection, entry: Entry, now: float) -> None:
     row = {
         "name": entry.name, "kind": entry.kind, "family": entry.family, "model": entry.model, "quota": entry.quota,
         "settings": json.dumps(entry.settings, sort_keys=True), "entered_at": now,
     }  # fmt: skip
-    key = connection.execute(insert(contestants), row).inserted_primary_key
-    assert key is not None
+    connection.execute(insert(contestants), row)
     ledger.append(connection, {
         "kind": "entered", "at": now, "name": entry.name, "class": entry.kind, "family": entry.family,
         "model": entry.model, "quota": entry.quota, "settings": entry.settings,
     })  # fmt: skip
-    described = {one.name: getattr(entry, one.name) for one in fields(Described)}
-    # Settings as they will be read again: a tuple comes back as a list.
-    return Registered(
-        **described | {"settings": json.loads(row["settings"])}, id=key[0], entered_at=now, withdrawn_at=None,
-        withdrawn_reason=None,
-    )  # fmt: skip
 
 
 def change(connection: Connection, row: Registered, quota: int | None, settings: dict[str, Any], now: float) -> None:

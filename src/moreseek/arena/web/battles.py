@@ -173,15 +173,10 @@ def _reveal(cast: Cast) -> list[dict[str, Any]]:
         thinking = "\n\n---\n\n".join(answer.thinking for answer in mine if answer.thinking)
         out.append({
             "name": name, "class": kind, "family": family, "model": model, "settings": json.loads(settings),
-            "tokens": _sum(answer.tokens for answer in mine), "cost_usd": _sum(answer.cost_usd for answer in mine),
+            "tokens": battles.total(answer.tokens for answer in mine),
+            "cost_usd": battles.total(answer.cost_usd for answer in mine),
             "first_s": mine[0].first_s, "total_s": sum(answer.total_s for answer in mine),
             "cut_short": any(answer.cut_short for answer in mine), "thinking": to_html(thinking) or None,
             "leak": next((answer.leak for answer in mine if answer.leak), None),
         })  # fmt: skip
     return out
-
-
-def _sum(parts: Any) -> Any:
-    """The sum, or None where a part is not known."""
-    known = list(parts)
-    return None if None in known else sum(known)

@@ -259,3 +259,6 @@ static inline void add_partials(float *target, const float *partial, i64 n, int 
         }
     });
 }
+
+extern "C" void native_choose(const float *logits, const float *inverse, const double *uniforms, i64 *tokens,
+                              float *logprobs, i64 n, i64 vocab, int threads); // choose.cpp

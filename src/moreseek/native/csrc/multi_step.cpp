@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <chrono>
 
-extern "C" void native_choose(const float *, const float *, const double *, i64 *, float *, i64, i64, int);
-
 struct MultiStep { // rows as the scheduler has them (engine/rows.py); all known tokens but the newest are in the cache
     i64 rows, most, draw_stride, vocabulary, hidden, table_stride, token_stride, logprob_stride, stop_stride;
     i64 nanoseconds;                           // no step is begun after these
