@@ -139,8 +139,11 @@ def test_it_opens_every_type_that_we_write(pair, peer, kind, tokenizer):
     ids = tokenizer.encode(STORY)[:40]
     theirs = torch.tensor(peer.ask("logits", ids=ids))
     ours = load_model(path)(torch.tensor([ids]))[0].detach()
-    # llama.cpp also rounds the activations to the type: this says that the file holds the same model, no more.
-    assert (ours - theirs).abs().max() < 0.05 * ours.abs().max()
+    # llama.cpp also rounds the activations to the type: this says that the file holds the same model, no more. Where a
+    # token's experts are nearly equal, rounding may choose another.
+    differences = (ours - theirs).abs().amax(-1) / ours.abs().max()
+    print(f"differences {differences.sort().values[-4:].tolist()}, median {float(differences.median()):.1e}")
+    assert differences.quantile(0.9) < 0.01
 
 
 @pytest.mark.parametrize("pair", ["llama", "qwen2", "qwen3", "v3-everything"], indirect=True)

@@ -165,12 +165,14 @@ class ChatAnswer:
         return self.base | ended | self.told
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a stream."""
-        for job in self.jobs:
-            first = self._chunk(job.index, {"role": "assistant", "content": ""})
-            yield first if job.index else first | self.told
+        """The chunks of a stream. A choice begins with its first token, so its first chunk tells when reading ended."""
         running, with_usage = len(self.jobs), self.asked.stream_options and self.asked.stream_options.include_usage
+        silent, told = {job.index for job in self.jobs}, self.told
         async for delta in self.deltas():
+            if delta.index in silent:
+                silent.discard(delta.index)
+                yield self._chunk(delta.index, {"role": "assistant", "content": ""}) | told
+                told = {}
             for shown in _shown(delta):
                 yield self._chunk(delta.index, shown, log=delta.logprobs)
                 delta.logprobs = []

@@ -4,8 +4,9 @@
 
 constexpr i64 SPAN = 16; // inputs after which the next panel is asked for
 
+// slices: those that hold the tile's outputs, one behind another
 template <int R, int V>
-static inline void tile(i64 inputs, const float *x, i64 x_row, const float *panel, Ahead &ahead, Vec (&sum)[R][V]) {
+static inline void tile(i64 inputs, const float *x, i64 x_row, const float *slices, Ahead &ahead, Vec (&sum)[R][V]) {
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = Vec{};
     for (i64 low = 0; low < inputs; low += SPAN) {
@@ -13,7 +14,8 @@ static inline void tile(i64 inputs, const float *x, i64 x_row, const float *pane
         i64 end = low + SPAN < inputs ? low + SPAN : inputs;
         for (i64 i = low; i < end; i++) {
             Vec w[V];
-            for (int v = 0; v < V; v++) w[v] = *(const Vec *)(panel + i * PANEL + v * LANES);
+            for (int v = 0; v < V; v++)
+                w[v] = *(const Vec *)(slices + (v / MAX_VECTORS * inputs + i) * SLICE + v % MAX_VECTORS * LANES);
             for (int r = 0; r < R; r++) {
                 float a = x[r * x_row + i];
                 for (int v = 0; v < V; v++) sum[r][v] += a * w[v];
@@ -22,7 +24,7 @@ static inline void tile(i64 inputs, const float *x, i64 x_row, const float *pane
     }
 }
 
-// Vectors of a tile of R rows: as many as registers hold, up to a whole panel, which then is read in one go.
+// Vectors of a tile of R rows: as many as registers hold, in whole slices; one row reads a panel in one go.
 template <int R> constexpr int width() {
     constexpr int ALL = PANEL / LANES, FIT = R == 1 ? 8 : R <= 3 ? 4 : MAX_VECTORS;
     return LANES == 16 ? MAX_VECTORS : FIT < ALL ? FIT : ALL;
@@ -33,7 +35,7 @@ static void rows_of(const Matrix &w, const float *x, i64 x_row, const float *pan
                     bool add, Ahead &ahead) {
     for (i64 c = 0; c < PANEL && column + c < w.outputs; c += V * LANES) {
         Vec sum[R][V];
-        tile<R, V>(w.inputs, x, x_row, panel + c, ahead, sum);
+        tile<R, V>(w.inputs, x, x_row, panel + c * w.inputs, ahead, sum);
         for (int r = 0; r < R; r++)
             for (int v = 0; v < V; v++) store(w, sum[r][v], column + c + v * LANES, y + r * y_row, add);
     }
@@ -76,17 +78,17 @@ extern "C" void native_multiply(const Matrix *w, const float *x, i64 rows, float
 // panels of W (outputs, inputs), any strides.
 extern "C" void native_pack(const float *weight, i64 output_step, i64 input_step, i64 outputs, i64 inputs,
                             float *panels, int threads) {
-    i64 count = (outputs + PANEL - 1) / PANEL;
-    parallel(count, worth(count, 8 * inputs * PANEL, threads), [&](i64 panel) {
-        float *to = panels + panel * inputs * PANEL;
-        i64 low = panel * PANEL, width = outputs - low < PANEL ? outputs - low : PANEL;
+    i64 count = (outputs + PANEL - 1) / PANEL * PANEL / SLICE;
+    parallel(count, worth(count, 8 * inputs * SLICE, threads), [&](i64 slice) {
+        float *to = panels + slice * inputs * SLICE;
+        i64 low = slice * SLICE, left = outputs > low ? outputs - low : 0, width = left < SLICE ? left : SLICE;
         for (i64 first = 0; first < inputs; first += 16) { // tile by tile: reads and writes stay in the cache
             i64 end = first + 16 < inputs ? first + 16 : inputs;
             for (i64 j = 0; j < width; j++)
                 for (i64 i = first; i < end; i++)
-                    to[i * PANEL + j] = weight[(low + j) * output_step + i * input_step];
+                    to[i * SLICE + j] = weight[(low + j) * output_step + i * input_step];
             for (i64 i = first; i < end; i++)
-                for (i64 j = width; j < PANEL; j++) to[i * PANEL + j] = 0.0f;
+                for (i64 j = width; j < SLICE; j++) to[i * SLICE + j] = 0.0f;
         }
     });
 }

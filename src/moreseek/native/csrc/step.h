@@ -2,10 +2,11 @@
 #pragma once
 #include "common.h"
 
-constexpr i64 PANEL = 64; // outputs of a packed matrix that stand together
+constexpr i64 PANEL = 64;                  // outputs of a packed matrix that stand together,
+constexpr i64 SLICE = MAX_VECTORS * LANES; // and those of them whose weights a tile reads in one go
 constexpr i64 BLOCK = 16; // tokens of a cache block
 
-struct Matrix { // y = x · Wᵀ + bias. panels: (ceil(outputs / PANEL), inputs, PANEL), zero beyond the last output
+struct Matrix { // y = x · Wᵀ + bias. panels: (ceil(outputs / PANEL), PANEL / SLICE, inputs, SLICE), zero beyond the last output
     const void *panels;
     const float *scales; // null: the panels hold floats; else bytes, see quantised.cpp
     const float *bias;
@@ -30,7 +31,7 @@ static inline void store(const Matrix &w, Vec sum, i64 column, float *y, bool ad
 // How many of `left` rows the next tile takes: six at most, and no lone one behind six. Fours, whose few sums wait for
 // one another, as seldom as can be.
 static inline i64 tile_rows(i64 left) {
-    return left >= 12 || left == 6 ? 6 : left == 8 ? 3 : left > 6 ? (left + 1) / 2 : left;
+    return left >= 12 || left == 8 ? 6 : left > 6 ? (left + 1) / 2 : left;
 }
 
 // Have these bytes brought near while others are being worked on.
