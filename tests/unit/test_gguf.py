@@ -17,8 +17,9 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
-from moreseek.model.gguf import gguf_name, load_gguf
+from moreseek.model.gguf import gguf_name
 from moreseek.model.layers import rope_frequencies
+from moreseek.model.stored import open_stored
 from moreseek.model.transformer import build
 from moreseek.model.weights import export_tensors, load_model, save_model
 from moreseek.text.gguf import load_gguf_tokenizer
@@ -149,13 +150,14 @@ def test_a_float_file_gives_back_every_weight(write, name):
         assert torch.equal(tensor, read[key]), key
     assert loaded.config.tie_word_embeddings == SHAPES[name].tie_word_embeddings
     assert torch.equal(loaded(IDS), model(IDS))
+    assert torch.equal(open_stored(path)(IDS), model(IDS))
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_a_quantised_file_gives_the_numbers_that_gguf_gives(write, kind):
     kind = gguf.GGMLQuantizationType[kind]
     path, model = write(SHAPES["qwen2"], quantise=kind)  # rows in their own order
-    read = dict(export_tensors(load_gguf(path)))
+    read = dict(export_tensors(load_model(path)))
     for key, tensor in export_tensors(model):
         rows = tensor.detach().numpy()
         if rows.ndim == 2:
@@ -186,7 +188,7 @@ def test_k_quants_are_read_in_any_chunk(write, kind):
     writer.write_tensors_to_file()
     writer.close()
     expected = gguf.quants.dequantize(blocks, kind)
-    loaded = load_gguf(path.with_name("k.gguf")).embed_tokens.weight.detach().numpy()
+    loaded = load_model(path.with_name("k.gguf")).embed_tokens.weight.detach().numpy()
     assert np.array_equal(loaded, expected, equal_nan=True)
 
 
@@ -197,7 +199,7 @@ def test_precision_is_chosen_by_the_caller(write):
 
 def test_metadata_become_the_config(write):
     path, _ = write(tokenizer__ggml__padding_token_id=2, llama__rope__dimension_count=16)
-    config = load_gguf(path).config
+    config = load_model(path).config
     assert (config.rms_norm_eps, config.rope_theta, config.max_position_embeddings) == (1e-5, 50000.0, 128)
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, [0, 2], 2)
 
@@ -219,7 +221,7 @@ ROPES = {
 def test_rope_scaling_is_read(write, kind):
     metadata, expected = ROPES[kind]
     path, _ = write(**{key.replace(".", "__"): value for key, value in metadata.items()})
-    assert load_gguf(path).config.rope_scaling == {"rope_type": kind, **expected}
+    assert load_model(path).config.rope_scaling == {"rope_type": kind, **expected}
 
 
 def llama_3():
@@ -233,11 +235,11 @@ def llama_3():
 def test_llama_3_rope_is_recovered_from_its_table(write):
     config, table = llama_3()
     path, model = write(config, extra=[("rope_freqs.weight", table)])
-    loaded = load_gguf(path)
+    loaded = load_model(path)
     assert loaded.config.rope_scaling == config.rope_scaling
     assert torch.equal(loaded(IDS), model(IDS))
     with pytest.raises(InputError, match="not Llama 3's"):
-        load_gguf(write(extra=[("rope_freqs.weight", np.sqrt(table))])[0])
+        load_model(write(extra=[("rope_freqs.weight", np.sqrt(table))])[0])
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +262,7 @@ def test_logits_equal_llama_cpp_s_on_the_same_file(write, llama_cpp, name):
     ids = IDS.flatten()
     llama_cpp.ask("open_file", path=str(path))
     theirs = torch.tensor(llama_cpp.ask("logits", ids=ids.tolist()))
-    ours = load_gguf(path)(ids.unsqueeze(0))[0].detach()
+    ours = load_model(path)(ids.unsqueeze(0))[0].detach()
     # Rounding alone; a forgotten scaling gives 0.02 (llama3) to 2 (yarn).
     assert (ours - theirs).abs().max() < 0.005
 
@@ -374,7 +376,7 @@ def test_the_header_reads_as_gguf_reads_it(write):
 )
 def test_metadata_that_we_cannot_honour_are_named(write, changes, message):
     path, _ = write(**changes)
-    _refused(load_gguf, path, message)
+    _refused(load_model, path, message)
 
 
 @pytest.mark.parametrize(
@@ -503,4 +505,4 @@ def test_a_flipped_byte_in_the_header_gives_an_error_or_a_model_never_a_tracebac
 def test_without_the_gguf_package_the_line_that_installs_it_is_shown(write, monkeypatch):
     path, _ = write()
     monkeypatch.setitem(sys.modules, "gguf", None)
-    _refused(load_gguf, path, r"pip install 'moreseek\[gguf\]'")
+    _refused(load_model, path, r"pip install 'moreseek\[gguf\]'")

@@ -13,6 +13,7 @@ from moreseek.engine.packed import Precision
 from moreseek.engine.precision import Asked, choose_precision
 from moreseek.engine.sampling import SamplingParams
 from moreseek.model.cache import bytes_per_token
+from moreseek.model.stored import open_stored
 from moreseek.model.transformer import Transformer, flops_per_token
 from moreseek.model.weights import load_model
 from moreseek.native.bindings import usable
@@ -36,9 +37,10 @@ def measure(
     """
     device = choose_device()
     threads = set_threads(None)
-    loaded = load_model(resolve_model(model)).to(device)
+    path = resolve_model(model)
+    loaded = load_model(path).to(device)
     peak, bandwidth = measured_matmul_gflops(torch.float32, device=device.type) * 1e9, read_bandwidth()
-    precision = choose_precision(loaded, asked)
+    precision = choose_precision(open_stored(path) if device.type == "cpu" else loaded, asked)  # as `serve` chooses
     context = loaded.config.max_position_embeddings
     prompt_tokens = max(1, min(prompt_tokens, context - new_tokens))
     results = []
@@ -52,7 +54,7 @@ def measure(
     return {
         "model": model, "device": str(device), "threads": threads, "precision": precision,
         "native": usable(loaded.embed_tokens.weight),
-        "parameters": sum(p.numel() for p in loaded.parameters()), "prompt_tokens": prompt_tokens,
+        "parameters": loaded.size, "prompt_tokens": prompt_tokens,
         "new_tokens": new_tokens, "matmul_gflops": round(peak / 1e9), "memory_gb_s": round(bandwidth / 1e9, 1),
         "cache_bytes_a_token": bytes_per_token(loaded.config), "full_cache_bytes_a_token": _full_bytes(loaded),
         "results": results,

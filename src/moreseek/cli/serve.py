@@ -15,7 +15,7 @@ from moreseek.engine.llm import LLM
 from moreseek.engine.precision import Asked
 from moreseek.errors import FaultError, InputError
 from moreseek.model.export import open_model
-from moreseek.model.transformer import Transformer, parameter_counts
+from moreseek.model.transformer import Transformer
 from moreseek.run_folder import RunFolder, resolve_model
 from moreseek.server.app import build_app
 from moreseek.server.documents.library import Documents
@@ -23,7 +23,7 @@ from moreseek.server.models import Models, ServedModel
 from moreseek.server.service import Served
 from moreseek.server.turns import FairQueue
 
-WEIGHT_BYTES = 8  # a parameter in memory at most: float32, and once more as the engine's native step reads it
+WEIGHT_BYTES = 4  # a parameter in memory at most
 SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a busy event loop; Python's own is 5 ms
 
 
@@ -142,10 +142,11 @@ def served_model(name: str, path: Path, running: int = 256, queue: int = 256, pr
     """What is known of a model before it is loaded. Raises InputError where its files are damaged or hostile."""
     config = open_model(path).config
     with torch.device("meta"):
-        size = WEIGHT_BYTES * parameter_counts(Transformer(config))["total"]
+        model = Transformer(config)
+    tied = model.head.numel() if model.lm_head is None else 0  # once to look up, and once packed as the head
     return ServedModel(
-        name, partial(_open, path, running, precision), FairQueue(running, queue), config.max_position_embeddings, size,
-        int(path.stat().st_mtime),
+        name, partial(_open, path, running, precision), FairQueue(running, queue), config.max_position_embeddings,
+        WEIGHT_BYTES * (model.size + tied), int(path.stat().st_mtime),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from moreseek.engine.stops import TextStream
 from moreseek.engine.structured import Compiler
 from moreseek.engine.thinking import ThinkingIds
 from moreseek.errors import InputError
-from moreseek.model.weights import load_model
+from moreseek.model.stored import open_stored
 from moreseek.run_folder import resolve_model
 from moreseek.text.tokenizer import Tokenizer
 
@@ -32,7 +32,7 @@ class LLM:
     def __init__(self, path: str | Path, max_rows: int = 256, precision: Asked = "auto") -> None:
         folder = resolve_model(str(path))
         self.tokenizer = Tokenizer.load(folder)
-        self.model = load_model(folder)
+        self.model = open_stored(folder)
         if self.tokenizer.vocab_size > self.model.config.vocab_size:
             raise InputError(f"{folder}: the tokenizer has more ids than the model; they do not belong together.")
         eos = list(self.tokenizer.eos_ids)

@@ -49,14 +49,19 @@ class PackedModel:
         """Pack the weights as they are now."""
         with torch.no_grad():
             self._kept = []
-            blocks = [self._layer(f"{i}", block, i) for i, block in enumerate(self.source.layers)]  # pyright: ignore[reportArgumentType]
-            self.model = self._model(blocks)
+            blocks: list[step.Layer] = []
+            for place, block in enumerate(self.source.layers):
+                with self.source.at_hand(block):
+                    blocks.append(self._layer(f"{place}", block, place))  # pyright: ignore[reportArgumentType]
+            with self.source.at_hand(self.source.lm_head or self.source.embed_tokens):
+                self.model = self._model(blocks)
             if self.mtp is not None:
-                self.mtp = self._mtp(self.model, self.source.mtp)
+                assert self.source.mtp is not None
+                with self.source.at_hand(self.source.mtp):
+                    self.mtp = self._mtp(self.model, self.source.mtp)
 
-    def _mtp(self, main: step.Model, module: MTP | None) -> step.Model:
+    def _mtp(self, main: step.Model, module: MTP) -> step.Model:
         """The MTP module as a model of one layer, with the embeddings and the head of the main one."""
-        assert module is not None
         made = step.Model.from_buffer_copy(main)
         layers = (step.Layer * 1)(self._layer("mtp", module.block, self.source.config.num_hidden_layers))
         self._kept.append(layers)

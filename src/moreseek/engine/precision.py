@@ -59,7 +59,7 @@ def choose_precision(model: Transformer, asked: Asked = "auto") -> Precision:
     """
     if asked != "auto":
         return asked
-    if _parameters(model) < SMALLEST or not usable(model.embed_tokens.weight):
+    if model.size < SMALLEST or not usable(model.embed_tokens.weight):
         return "fp32"
     path = cache_folder() / f"precision-{_fingerprint(model)}.json"
     measured = _read(path)
@@ -86,10 +86,6 @@ def _read(path: Path) -> Measured | None:
         return None
 
 
-def _parameters(model: Transformer) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
 def measure(model: Transformer) -> Measured:
     """Time both precisions, and let both score what the model wrote in fp32."""
     config = model.config
@@ -109,7 +105,7 @@ def measure(model: Transformer) -> Measured:
                 seconds[name, rows] = min(spent, seconds.get((name, rows), math.inf))
     alone, together = (seconds["fp32", rows] / seconds["int8", rows] for rows in (1, ROWS))
     pays = min(alone, together) >= LEAST_GAIN and ratio <= 1 + MOST_LOSS
-    name = f"{config.model_type}, {_parameters(model) / 1e6:.0f}M parameters"
+    name = f"{config.model_type}, {model.size / 1e6:.0f}M parameters"
     return Measured("int8" if pays else "fp32", name, round(alone, 3), round(together, 3), round(ratio, 5))
 
 
@@ -140,7 +136,6 @@ def _fingerprint(model: Transformer) -> str:
     shape = model.config.model_dump(mode="json")
     facts = [machine["cpu"], machine["flags"], torch.get_num_threads(), Path(library()._name).name, shape]
     text = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for parameter in model.parameters():
-        flat = parameter.detach().reshape(-1)
-        text.update(flat[:: max(1, len(flat) // 64)].contiguous().numpy().tobytes())
+    for sample in model.samples():
+        text.update(sample)
     return text.hexdigest()[:16]

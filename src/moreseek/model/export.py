@@ -10,8 +10,9 @@ from torch import Tensor
 from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
 from moreseek.model.folder import write_tensors
+from moreseek.model.slots import is_routing_bias, slots
 from moreseek.model.transformer import Transformer
-from moreseek.model.weights import is_routing_bias, open_folder, slots, tied_copies, write_config
+from moreseek.model.weights import open_weights, tied_copies, write_config
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 _SAFETENSORS = {"F32": "f32", "F64": "f32", "F16": "f16", "BF16": "bf16"}
@@ -33,14 +34,8 @@ class Opened:
 
 def open_model(path: Path) -> Opened:
     """Open a Hugging Face folder or a .gguf file. Raises InputError where it is damaged, hostile or not supported."""
-    if path.suffix == ".gguf":
-        from moreseek.model.gguf import open_gguf
-
-        config, tensors = open_gguf(path)
-        return Opened(config, tensors, _narrowest({_SAFETENSORS.get(kind, "f32") for kind in tensors.kinds}))
-    config, tensors = open_folder(path)
-    matrices = {kind for name, kind in tensors.dtypes.items() if len(tensors.shapes[name]) > 1}
-    return Opened(config, tensors, _narrowest({_SAFETENSORS.get(kind, "f32") for kind in matrices}))
+    config, tensors = open_weights(path)
+    return Opened(config, tensors, _narrowest({_SAFETENSORS.get(kind, "f32") for kind in tensors.kinds}))
 
 
 def _narrowest(types: set[str]) -> str:

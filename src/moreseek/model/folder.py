@@ -42,6 +42,7 @@ class FolderTensors(Mapping[str, Tensor]):
     Attributes:
         shapes: name to shape, from the headers alone.
         dtypes: name to the type as safetensors writes it: F32, BF16, ….
+        files: where they are.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +58,13 @@ class FolderTensors(Mapping[str, Tensor]):
                 if key in self._files:
                     raise InputError(f"{path}: the tensor {key} is also in {self._files[key].name}.")
                 self._files[key], self.dtypes[key], self.shapes[key] = path, dtype, shape
+        self.files = list(dict.fromkeys(self._files.values()))
         self._open: dict[Path, Any] = {}
+
+    @property
+    def kinds(self) -> set[str]:
+        """The types of the matrices."""
+        return {kind for name, kind in self.dtypes.items() if len(self.shapes[name]) > 1}
 
     def __getitem__(self, name: str) -> Tensor:
         path = self._files[name]

@@ -16,25 +16,17 @@ from moreseek.model.config import ModelConfig
 from moreseek.model.gguf_config import ROPE_FACTORS, gguf_config
 from moreseek.model.gguf_names import gguf_name as gguf_name
 from moreseek.model.gguf_names import layout, unpack
-from moreseek.model.transformer import Transformer
-from moreseek.model.weights import from_tensors
 from moreseek.text.gguf_file import GGUFFile, TensorEntry, read_gguf
 
 _CHUNK = 1 << 16  # numbers dequantised at a time: fits the cache
 
 
-def load_gguf(path: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Transformer:
-    """Load a llama, qwen2, qwen3 or deepseek2 .gguf file, quantised or not, as load_model loads a folder.
-
-    One tensor is dequantised at a time, so that the peak is the float32 model and little more. Raises InputError for
-    a damaged or unsupported file, and where the package ``gguf`` is missing.
-    """
-    config, tensors = open_gguf(path)
-    return from_tensors(config, tensors, str(path), dtype=dtype, device=device)
-
-
 def open_gguf(path: Path | str) -> tuple[ModelConfig, GGUFTensors]:
-    """A .gguf file's shape and its tensors under Hugging Face's names, none of them dequantised yet."""
+    """The shape of a llama, qwen2, qwen3 or deepseek2 .gguf file, quantised or not, and its tensors under Hugging
+    Face's names, none of them dequantised yet.
+
+    Raises InputError for a damaged or unsupported file, and where the package ``gguf`` is missing.
+    """
     file = read_gguf(path)
     config = gguf_config(file)
     return config, GGUFTensors(file, config, _Quants(file))
@@ -110,9 +102,14 @@ class _Quants:
 
 
 class GGUFTensors(Mapping[str, Tensor]):
-    """Hugging Face's names and row orders over a file; a tensor is dequantised when it is asked for."""
+    """Hugging Face's names and row orders over a file; a tensor is dequantised when it is asked for.
+
+    Attributes:
+        files: the one that it is.
+    """
 
     def __init__(self, file: GGUFFile, config: ModelConfig, quants: _Quants) -> None:
+        self.files = [Path(file.path)]
         self._quants, self._config = quants, config
         self._names = _fit(file, config)
         self._spans = quants.spans()

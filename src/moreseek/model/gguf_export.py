@@ -15,7 +15,7 @@ from moreseek.model.config import ModelConfig
 from moreseek.model.gguf_config import ROPE_FACTORS
 from moreseek.model.gguf_metadata import config_metadata, rope_factors
 from moreseek.model.gguf_names import Packed, layout
-from moreseek.model.weights import is_routing_bias
+from moreseek.model.slots import is_routing_bias
 from moreseek.text.gguf_writer import TensorPlan, write_gguf
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from moreseek.model.config import ModelConfig
+from moreseek.model.slots import slots
 from moreseek.model.transformer import Transformer
-from moreseek.model.weights import slots
 
 _NAMES = {
     "model.embed_tokens": "token_embd",

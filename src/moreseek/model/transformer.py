@@ -1,5 +1,7 @@
 """The transformer: one code for DeepSeek-V3 and for dense Llama / Qwen2 / Qwen3."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -83,6 +85,22 @@ class Transformer(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.embed_tokens.weight.device
+
+    @property
+    def size(self) -> int:
+        """Parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def at_hand(self, part: nn.Module) -> AbstractContextManager[None]:
+        """While this lasts, the weights of a layer, the head or the MTP module can be read; here they always can."""
+        del part
+        return nullcontext()
+
+    def samples(self) -> Iterator[bytes]:
+        """Some of all weights, by which the model is known again."""
+        for parameter in self.parameters():
+            flat = parameter.detach().reshape(-1)
+            yield flat[:: max(1, len(flat) // 64)].float().cpu().numpy().tobytes()
 
     def forward(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
         """ids: (B, T) int64 → logits (B, T, vocab)."""
@@ -197,8 +215,7 @@ def initialise(model: Transformer, seed: int) -> None:
 
 def parameter_counts(model: Transformer) -> dict[str, int]:
     """Total and active (a token's) parameters, without MTP in 'active'."""
-    total = sum(parameter.numel() for parameter in model.parameters())
-    config = model.config
+    total, config = model.size, model.config
     idle_share = 1 - config.num_experts_per_tok / config.n_routed_experts
     idle = sum(int(p.numel() * idle_share) for n, p in model.named_parameters() if ".experts." in n)
     mtp = sum(parameter.numel() for parameter in model.mtp.parameters()) if model.mtp is not None else 0

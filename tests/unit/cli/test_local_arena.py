@@ -17,29 +17,21 @@ SOURCE = {"source": "moreseek.data.arithmetic:problems", "settings": {"max_opera
 
 
 @pytest.fixture
-def run_folder(make_llm, tmp_path, monkeypatch):
+def run_folder(make_folder, tmp_path, monkeypatch):
     """A run with two finished stages and two checkpoints, of random weights."""
     monkeypatch.setattr(run_arena, "_smollm2_is_installed", lambda: False)
-    llm = make_llm(["1+2=3 4-5 6*7 89 0 "], 264, 256)
+    model = make_folder(["1+2=3 4-5 6*7 89 0 "], 264, 256)
     run = tmp_path / "runs" / "tiny"
     for number, (name, method) in enumerate([("base", "pretrain"), ("zero", "grpo")], start=1):
         stage = run / f"{number:02d}-{name}"
-        save(llm, stage / "model")
+        shutil.copytree(model, stage / "model")
         record = {"name": name, "method": method, "status": "finished", "fingerprint": "f", "identity": {}}
         (stage / "stage.json").write_text(json.dumps(record), encoding="utf-8")
         for step in (2, 4):
-            save(llm, stage / "checkpoints" / f"step-{step:06d}" / "model")
+            shutil.copytree(model, stage / "checkpoints" / f"step-{step:06d}" / "model")
     recipe = {"problems": SOURCE, "eval": {"max_completion_tokens": 12, "seed": 3}}
     (run / "run.json").write_text(json.dumps({"recipe": recipe}), encoding="utf-8")
     return run
-
-
-def save(llm, folder):
-    from moreseek.model.weights import save_model
-
-    folder.mkdir(parents=True)
-    save_model(llm.model, folder)
-    llm.tokenizer.save(folder)
 
 
 @pytest.fixture

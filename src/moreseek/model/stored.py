@@ -1,0 +1,78 @@
+"""A model whose matrices stay in its file: an engine reads them part by part, packs them, and they are given back.
+
+So serving a model takes the memory of the packed weights and little more, also while it starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from moreseek.model.config import ModelConfig
+from moreseek.model.slots import EMBEDDING, parts, slots
+from moreseek.model.transformer import Transformer
+from moreseek.model.weights import fill, load_model, open_weights
+from moreseek.native.bindings import usable
+from moreseek.native.pages import fresh_pages
+
+PIECES, PIECE = 1024, 64  # of a file, by which it is known again; bytes of each
+
+
+class StoredTransformer(Transformer):
+    """A Transformer with its embedding, norms and biases; its matrices are empty but while they are ``at_hand``."""
+
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, Tensor], files: list[Path]) -> None:
+        super().__init__(config)  # its weights are memory that nobody has touched yet
+        self._tensors, self._files = tensors, files
+        self._shapes = {p: p.shape for p in self.parameters() if p.dim() > 1 and p is not self.embed_tokens.weight}
+        fill((slot for slot in slots(self) if len(slot.shape) == 1 or slot.name == EMBEDDING), tensors)
+        for matrix in self._shapes:
+            matrix.data = torch.empty(0)
+        self.eval()
+
+    @contextmanager
+    def at_hand(self, part: nn.Module) -> Iterator[None]:
+        matrices = [p for p in part.parameters() if p in self._shapes]
+        sizes = [math.prod(self._shapes[matrix]) for matrix in matrices]
+        try:
+            rooms = fresh_pages(4 * sum(sizes)).view(torch.float32).split(sizes) if matrices else ()
+            for matrix, room in zip(matrices, rooms, strict=True):
+                matrix.data = room.view(self._shapes[matrix])
+            found = (slots for module, slots in parts(self) if part in (module, self))
+            fill((slot for slots in found for slot in slots if len(slot.shape) > 1), self._tensors)
+            yield
+        finally:
+            for matrix in matrices:
+                matrix.data = torch.empty(0)
+
+    def forward(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
+        """As of any model, but all of the file is read for it."""
+        with self.at_hand(self):
+            return super().forward(ids, documents)
+
+    @property
+    def size(self) -> int:
+        return super().size + sum(map(math.prod, self._shapes.values()))
+
+    def samples(self) -> Iterator[bytes]:
+        for path in self._files:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                for piece in range(PIECES):
+                    file.seek(size * piece // PIECES)
+                    yield file.read(PIECE)
+
+
+def open_stored(path: Path) -> Transformer:
+    """The model of a Hugging Face folder or a .gguf file for an engine: stored where the native kernels are, which pack
+    its matrices, and else as load_model gives it. Raises InputError as that does.
+    """
+    if not usable(torch.empty(1)):
+        return load_model(path)
+    config, tensors = open_weights(path)
+    return StoredTransformer(config, tensors, tensors.files)

@@ -1,0 +1,79 @@
+"""A model that is read part by part while it is packed, against the same model held in memory."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from moreseek.engine.engine import Drafting, Engine
+from moreseek.engine.sampling import SamplingParams
+from moreseek.errors import InputError
+from moreseek.model.stored import StoredTransformer, open_stored
+from moreseek.model.weights import load_model, save_model
+from moreseek.native.bindings import why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason="no native kernels here")
+
+GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+PROMPTS = [[1, 5, 9, 4], [7], [2, 6, 1, 1, 9, 30]]
+
+
+@pytest.fixture
+def folder(any_model, tmp_path):
+    save_model(any_model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def texts(model, precision="fp32", by=""):
+    engine = Engine(model, frozen=True, precision=precision, drafting=Drafting(by))
+    return [(completion.token_ids, completion.logprobs) for completion in engine.generate(PROMPTS, GREEDY)]
+
+
+def matrices(model):
+    kept = {model.embed_tokens.weight}
+    return [p for p in model.parameters() if p not in kept and p.numel() and p.dim() > 1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_it_writes_the_same_to_the_bit_and_holds_no_matrix(folder, precision):
+    stored = open_stored(folder)
+    assert isinstance(stored, StoredTransformer)
+    assert texts(stored, precision) == texts(load_model(folder), precision)
+    assert not matrices(stored)
+
+
+def test_its_mtp_module_guesses_the_same(make_model, tmp_path):
+    save_model(make_model("v3"), tmp_path)
+    assert texts(open_stored(tmp_path), by="mtp") == texts(load_model(tmp_path), by="mtp")
+
+
+def test_the_model_itself_can_be_asked(folder):
+    stored, ids = open_stored(folder), torch.tensor(PROMPTS[-1:])
+    with torch.no_grad():
+        assert torch.equal(stored(ids), load_model(folder)(ids))
+    assert not matrices(stored)
+
+
+def test_it_counts_and_knows_its_weights_without_reading_them(make_model, tmp_path):
+    for seed in (1, 2):
+        save_model(make_model("llama", seed=seed), tmp_path / str(seed))
+    stored, again, other = (open_stored(tmp_path / name) for name in ("1", "1", "2"))
+    assert stored.size == load_model(tmp_path / "1").size
+    assert list(stored.samples()) == list(again.samples()) != list(other.samples())
+
+
+def test_a_matrix_of_a_type_that_is_no_float_is_refused_and_nothing_is_kept(make_model, tmp_path):
+    save_model(make_model("llama"), tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file(tensors | {name: tensors[name].to(torch.int8)}, file, metadata={"format": "pt"})
+    stored = open_stored(tmp_path)
+    with pytest.raises(InputError, match=r"up_proj.weight has the type I8"):
+        texts(stored)
+    assert not matrices(stored)
+
+
+def test_without_the_kernels_it_is_loaded_whole(make_model, tmp_path, monkeypatch):
+    save_model(make_model("llama"), tmp_path)
+    monkeypatch.setattr("moreseek.native.bindings.why_not", lambda: "switched off by a test")
+    assert len(matrices(open_stored(tmp_path))) > 5
