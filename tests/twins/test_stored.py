@@ -5,6 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moreseek.engine.engine import Drafting, Engine
+from moreseek.engine.llm import LLM
+from moreseek.engine.runner import TorchRunner
 from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError
 from moreseek.model.stored import StoredTransformer, open_stored
@@ -71,6 +73,20 @@ def test_a_matrix_of_a_type_that_is_no_float_is_refused_and_nothing_is_kept(make
     with pytest.raises(InputError, match=r"up_proj.weight has the type I8"):
         texts(stored)
     assert not matrices(stored)
+
+
+def test_in_bf16_the_whole_model_is_loaded_and_scores_alike(make_folder):
+    folder = make_folder(["hello world, how are you"] * 5, 290, 64)
+    score = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=True)
+    plain, short = (LLM(folder, precision=precision) for precision in ("fp32", "bf16"))
+    assert isinstance(short.engine.runner, TorchRunner)
+    one, other = (llm.generate(["hello world, how"], score)[0].prompt_logprobs for llm in (plain, short))
+    scored = [(mine[token], theirs[token]) for mine, theirs in zip(one, other, strict=True) if mine for token in mine]
+    assert scored
+    assert all(mine == pytest.approx(theirs, abs=0.05) for mine, theirs in scored)
+    assert any(mine != theirs for mine, theirs in scored)
+    for llm in (plain, short):
+        llm.loop.close()
 
 
 def test_without_the_kernels_it_is_loaded_whole(make_model, tmp_path, monkeypatch):

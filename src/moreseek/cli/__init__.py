@@ -49,11 +49,13 @@ class Sampling(StrEnum):
 
     AUTO = "auto"
     FP32 = "fp32"
+    BF16 = "bf16"
     INT8 = "int8"
 
 
 Precision = Annotated[
-    Sampling, typer.Option(help="of the matrices while sampling; auto: int8 where it is faster and perplexity stays")
+    Sampling,
+    typer.Option(help="of the matrices while sampling; auto: int8 where it is faster and perplexity stays; GPU: bf16"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 

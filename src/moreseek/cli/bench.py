@@ -33,13 +33,16 @@ def measure(
 
     A decoded token of a batch needs the weights read once for all its rows, and each row's own cache; and its
     arithmetic. The limit is the slower of the two at the speeds that are measured here: of a large matrix product in
-    fp32 (int8: four times that), and of reading memory.
+    the model's type (int8: four times fp32's), and of reading memory.
     """
     device = choose_device()
     threads = set_threads(None)
     path = resolve_model(model)
-    loaded = load_model(path).to(device)
-    peak, bandwidth = measured_matmul_gflops(torch.float32, device=device.type) * 1e9, read_bandwidth()
+    loaded = load_model(path, torch.bfloat16 if asked == "bf16" else torch.float32, device)
+    peak, bandwidth = (
+        measured_matmul_gflops(loaded.embed_tokens.weight.dtype, device=device.type) * 1e9,
+        read_bandwidth(),
+    )
     precision = choose_precision(open_stored(path) if device.type == "cpu" else loaded, asked)  # as `serve` chooses
     context = loaded.config.max_position_embeddings
     prompt_tokens = max(1, min(prompt_tokens, context - new_tokens))
@@ -100,7 +103,8 @@ def _measure_batch(
 def _limit(model: Transformer, precision: Precision, batch: int, tokens: int, peak: float, bandwidth: float) -> float:
     """Decoded tokens a second that arithmetic and memory allow a batch whose texts are that long."""
     config = model.config
-    each, peak = (BYTE_AND_SCALE, INT8_FACTOR * peak) if precision == "int8" else (4.0, peak)
+    each = BYTE_AND_SCALE if precision == "int8" else float(model.embed_tokens.weight.element_size())
+    peak *= INT8_FACTOR if precision == "int8" else 1
     arithmetic = flops_per_token(model, 2 * tokens, training=False) / peak  # a new token sees all that came before
     weights = 0.0
     for name, parameter in model.named_parameters():

@@ -14,6 +14,7 @@ from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError
 from moreseek.records import Message
 from moreseek.text.chat import encode_chat, opens_thinking, split_thinking
+from moreseek.training.device import sampling_device
 
 HELP = "/system TEXT · /temperature X · /regenerate · /save FILE · /history · /clear · /help · /quit"
 
@@ -38,7 +39,7 @@ def talk(model: str, system: str | None, temperature: float, max_tokens: int, se
     """Read turns from stdin until it ends. On a pipe there is no prompt and no colour."""
     SamplingParams(temperature=temperature, max_tokens=max_tokens)  # refuses what is out of range before loading
     console = Console(highlight=False, markup=False)
-    session = Session(LLM(model, precision=precision), temperature, max_tokens, seed, system)
+    session = Session(LLM(model, precision=precision, device=sampling_device()), temperature, max_tokens, seed, system)
     if sys.stdin.isatty():
         console.print(f"{model} · {HELP}", style="dim")
     while True:

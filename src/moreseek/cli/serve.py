@@ -22,6 +22,7 @@ from moreseek.server.documents.library import Documents
 from moreseek.server.models import Models, ServedModel
 from moreseek.server.service import Served
 from moreseek.server.turns import FairQueue
+from moreseek.training.device import sampling_device
 
 WEIGHT_BYTES = 4  # a parameter in memory at most
 SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a busy event loop; Python's own is 5 ms
@@ -151,7 +152,7 @@ def served_model(name: str, path: Path, running: int = 256, queue: int = 256, pr
 
 
 def _open(path: Path, running: int, precision: Asked) -> LLM:
-    llm = LLM(path, running, precision)
+    llm = LLM(path, running, precision, sampling_device())
     _ = llm.loop  # made here like the runner, so that the first request waits for neither
     llm.engine.runner.spare = 1  # for the event loop, or with two cores for the reader of the stream
     return llm

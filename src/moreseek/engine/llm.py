@@ -8,6 +8,8 @@ from collections.abc import Sequence as Items
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from moreseek.engine.engine import Engine, completion_of
 from moreseek.engine.loop import EngineLoop, listener, raised
 from moreseek.engine.precision import Asked, choose_precision
@@ -18,6 +20,7 @@ from moreseek.engine.structured import Compiler
 from moreseek.engine.thinking import ThinkingIds
 from moreseek.errors import InputError
 from moreseek.model.stored import open_stored
+from moreseek.model.weights import load_model
 from moreseek.run_folder import resolve_model
 from moreseek.text.tokenizer import Tokenizer
 
@@ -25,14 +28,22 @@ from moreseek.text.tokenizer import Tokenizer
 class LLM:
     """Load a model folder, a .gguf file or a run and sample from it.
 
-    A prompt is text (control strings such as <|user|> are understood) or token ids. ``precision`` "auto": of fp32 and
-    int8 what is faster here without a measurable loss (engine/precision.py).
+    A prompt is text (control strings such as <|user|> are understood) or token ids. ``precision`` "auto": on a CPU, of
+    fp32 and int8 what is faster here without a measurable loss (engine/precision.py); on a GPU bf16. On a
+    GPU, and in bf16 anywhere, the model's own torch code runs in place of the native kernels.
     """
 
-    def __init__(self, path: str | Path, max_rows: int = 256, precision: Asked = "auto") -> None:
-        folder = resolve_model(str(path))
+    def __init__(
+        self, path: str | Path, max_rows: int = 256, precision: Asked = "auto", device: str | torch.device = "cpu"
+    ) -> None:
+        folder, device = resolve_model(str(path)), torch.device(device)
+        if device.type != "cpu" and precision == "auto":
+            precision = "bf16"
         self.tokenizer = Tokenizer.load(folder)
-        self.model = open_stored(folder)
+        if device.type == "cpu" and precision != "bf16":
+            self.model = open_stored(folder)
+        else:
+            self.model = load_model(folder, torch.bfloat16 if precision == "bf16" else torch.float32, device)
         if self.tokenizer.vocab_size > self.model.config.vocab_size:
             raise InputError(f"{folder}: the tokenizer has more ids than the model; they do not belong together.")
         eos = list(self.tokenizer.eos_ids)

@@ -15,8 +15,9 @@ from moreseek.model.transformer import MTP, Block, Transformer
 from moreseek.native import step
 from moreseek.native.pages import fresh_pages
 
-Precision = Literal["fp32", "int8"]
-"""Of a runner's matrices. int8: bytes with a scale for 32 inputs of an output, and activations likewise."""
+Precision = Literal["fp32", "bf16", "int8"]
+"""Of a runner's matrices. int8: bytes with a scale for 32 inputs of an output, and activations likewise. Of a model in
+bf16, which has no packed ones: as they are."""
 
 SENSITIVE = 3
 """The first token's massive activations (Sun et al. 2024) come out of an early down projection, and what they miss is
@@ -148,7 +149,7 @@ class PackedModel:
         """weight: (outputs, inputs). ``exact``: as floats, whatever the precision."""
         outputs, inputs = weight.shape
         scales = None
-        if exact or self.precision == "fp32":
+        if exact or self.precision != "int8":
             panels = self._room(name, step.packed_size(outputs, inputs))
             step.pack(weight.detach(), panels)
         else:

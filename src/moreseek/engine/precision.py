@@ -27,7 +27,7 @@ from moreseek.native.bindings import usable
 from moreseek.native.build import library
 from moreseek.run_folder import write_json
 
-Asked = Literal["auto", "fp32", "int8"]
+Asked = Literal["auto", "fp32", "bf16", "int8"]
 
 SMALLEST = 4_000_000
 """Parameters under which nothing is measured: such a model's time goes elsewhere."""

@@ -51,11 +51,11 @@ class Runner(Protocol):
 def make_runner(model: Transformer, blocks: int, drafting: bool = False, precision: Precision = "fp32") -> Runner:
     """The fastest runner that this machine has for the model. ``drafting``: with the MTP module and its cache.
 
-    Raises InputError for a ``precision`` other than the model's own without the native kernels.
+    Raises InputError for int8 without the native kernels.
     """
     if usable(model.embed_tokens.weight):
         return NativeRunner(model, blocks, drafting, precision)
-    if precision != "fp32":
+    if precision == "int8":
         raise InputError(
             "int8 needs the native kernels, an fp32 model and a CPU; `moreseek doctor` says what is missing."
         )

@@ -20,6 +20,14 @@ def choose_device() -> torch.device:
     return accelerator or torch.device("cpu")
 
 
+def sampling_device() -> torch.device:
+    """Where `chat` and `serve` run a model: a CUDA or ROCm GPU, else the CPU, whose native kernels and int8 other
+    accelerators would first have to beat.
+    """
+    device = choose_device()
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
 def set_threads(threads: int | None) -> int:
     """Pin torch's threads (results are bit-equal only for the same number). Default: one a core that we may use."""
     count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count()
