@@ -3,7 +3,7 @@
 .peers/vllm/bin/python benchmarks/peers/vllm_generate.py --model FOLDER --batch 8 --threads 2
 
 Prefix caching is off: every repetition reads its prompts. The model runs in a process of vLLM's own, so that there are
-no processor seconds, only the wall's.
+no processor seconds, only the wall's. What it compiles depends on its limits, so they are the same for every batch.
 """
 
 import json
@@ -17,6 +17,7 @@ from generation import CLOCKS, parse_args, prompts_of, timed
 
 SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 SETTINGS |= {"VLLM_LOGGING_LEVEL": "ERROR"}
+MOST_ROWS = 64
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     from vllm import LLM, SamplingParams
 
     llm = LLM(
-        str(args.model), dtype=args.dtype or "bfloat16", max_num_seqs=args.batch, skip_tokenizer_init=True, seed=0,
+        str(args.model), dtype=args.dtype or "bfloat16", max_num_seqs=MOST_ROWS, skip_tokenizer_init=True, seed=0,
         max_model_len=args.prompt_tokens + args.new_tokens, enable_prefix_caching=False, enforce_eager=args.eager,
     )  # fmt: skip
     vocabulary = llm.llm_engine.model_config.get_vocab_size()
