@@ -289,6 +289,18 @@ def test_token_logprobs(tokens, temperature, saved_values, monkeypatch):
     assert_same(chosen, plain, [hidden, head])
 
 
+def test_the_head_s_gradient_in_bf16_loses_nothing_over_many_chunks(monkeypatch):
+    """A sum of hundreds of chunks that is rounded to 8 bits after each of them stands still."""
+    monkeypatch.setattr(losses, "CHUNK_VALUES", 1)  # 16 rows at a time, as with a vocabulary of 65,536
+    hidden, head = torch.randn(8192, 16).bfloat16(), (torch.randn(24, 16) * 0.3).bfloat16()
+    targets, weights = torch.randint(0, 24, (8192,)), torch.rand(8192) + 0.5
+    exact = head.float().requires_grad_()
+    (F.log_softmax(hidden.float() @ exact.t(), -1).gather(1, targets[:, None]).squeeze(1) * weights).sum().backward()
+    head.requires_grad_()
+    (token_logprobs(hidden, head, targets)[0] * weights).sum().backward()
+    assert (head.grad.float() - exact.grad).norm() < 0.01 * exact.grad.norm()
+
+
 def test_token_logprobs_without_tokens():
     hidden, head = leaf(0, 6), leaf(11, 6)
     chosen, entropy = token_logprobs(hidden, head, torch.zeros(0, dtype=torch.int64))
