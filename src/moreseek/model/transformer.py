@@ -199,10 +199,13 @@ def parameter_counts(model: Transformer) -> dict[str, int]:
     """Total and active (a token's) parameters, without MTP in 'active'."""
     total = sum(parameter.numel() for parameter in model.parameters())
     config = model.config
-    idle_share = 1 - config.num_experts_per_tok / config.n_routed_experts
-    idle = sum(int(p.numel() * idle_share) for n, p in model.named_parameters() if ".experts." in n)
-    mtp = sum(parameter.numel() for parameter in model.mtp.parameters()) if model.mtp is not None else 0
-    return {"total": total, "active": total - idle - mtp}
+    active_share = config.num_experts_per_tok / config.n_routed_experts
+    active = sum(
+        round(parameter.numel() * (active_share if ".experts." in name else 1))
+        for name, parameter in model.named_parameters()
+        if not name.startswith("mtp.")
+    )
+    return {"total": total, "active": active}
 
 
 def flops_per_token(model: Transformer, tokens: int, training: bool) -> float:
