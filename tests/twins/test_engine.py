@@ -479,6 +479,24 @@ def test_guesses_change_no_token(make_model, both_paths, without_guesses, drafti
                 assert other.logprobs == same
 
 
+def test_a_listener_that_has_heard_enough_gets_none_of_the_guesses_behind(make_model):
+    model, prompt = make_model("llama"), [5, 6, 7, 8] * 8
+    params = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
+    [whole] = Engine(model).generate([prompt], params)
+    guesses = 0
+    for enough in range(1, 30, 2):
+        engine, heard = Engine(model, drafting=Drafting("text", 4)), []
+        request = engine.add(
+            prompt, params, on_token=lambda token, _, h=heard, n=enough: h.append(token) or len(h) >= n
+        )
+        while engine.scheduler.busy:
+            engine.step()
+        guesses += engine.scheduler.guessed_right
+        assert heard == request.output == whole.token_ids[:enough]
+        assert request.finish_reason == "stop"
+    assert guesses
+
+
 def test_the_mtp_module_guesses_what_it_says_on_the_whole_text(make_model, both_paths):
     """The first guess after each token, from the cache, against the module on the whole text without one."""
     model = make_model("v3")
