@@ -89,21 +89,22 @@ class Transformer(nn.Module):
         return self.logits(self.hidden_states(ids, documents))
 
     def start_pass(
-        self, ids: Tensor, documents: Tensor | None, balance_weight: float = 0.0, branches: Branches | None = None
-    ) -> Pass:
+        self, ids: Tensor, documents: Tensor | None, balance_weight: float = 0.0, branches: Branches | None = None,
+        real: Tensor | None = None,
+    ) -> Pass:  # fmt: skip
         """What the layers share.
 
         documents: (B, T) int, equal inside a document; None means one a row. With ``branches`` the ids are one flat
-        row (1, N), laid out as it says.
+        row (1, N), laid out as it says. real: (B, T) bool, False for padding, which counts for no expert's load.
         """
         if branches is not None:
             positions = branches.positions
             phases = self.rope(positions, int(positions.max()) + 1)
             layout = branches.layout(phases) if usable(self.embed_tokens.weight) else None
-            return Pass(phases=phases, branches=branches, layout=layout)
+            return Pass(phases=phases, branches=branches, layout=layout, real=real)
         tokens = ids.shape[1]
         phases = self.rope(torch.arange(tokens, device=ids.device).unsqueeze(0), tokens)
-        shared = Pass(phases=phases, balance_weight=balance_weight)
+        shared = Pass(phases=phases, balance_weight=balance_weight, real=real)
         if usable(self.embed_tokens.weight):
             shared.layout = rows_layout(ids.shape[0], tokens, phases, documents)
         elif documents is not None:
