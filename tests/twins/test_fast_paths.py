@@ -63,6 +63,17 @@ def test_rotation_turns_neighbouring_pairs_by_position_times_frequency():
     assert_same(rotate(x, phases), plain, [x])
 
 
+def test_widths_of_mla_may_be_odd(make_model):
+    """But for the rope's: complex numbers want an even place in memory, which a part of an odd row does not have."""
+    model = make_model("v3", q_lora_rank=5, kv_lora_rank=7, qk_nope_head_dim=9, v_head_dim=11)
+    ids = torch.randint(0, 89, (2, 9))
+    expected = model(ids)[:, -1]
+    shared = model.start_pass(ids, torch.zeros_like(ids))
+    torch.testing.assert_close(model.logits(model.hidden_states(ids, shared=shared))[:, -1], expected)
+    expected.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.layers[0].parameters())
+
+
 def random_mlp(hidden, inner):
     mlp = MLP(hidden, inner)  # which alone has weights of no meaning
     for weight in mlp.parameters():
