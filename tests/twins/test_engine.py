@@ -413,6 +413,24 @@ def test_nan_in_the_midst_of_a_text_ends_that_request_where_it_stands(make_model
     assert engine.scheduler.blocks.free == engine.scheduler.blocks.count - 1
 
 
+def test_what_a_broken_request_was_padded_with_reaches_nobody(make_model, both_paths):
+    """Beside a longer prompt a short one is padded; what that leaves in the cache is read, behind a mask, by others."""
+    for kind in ("llama", "v3"):
+        model = make_model(kind)
+        with torch.no_grad():
+            model.embed_tokens.weight[7] = math.nan
+        engine, longer = Engine(model, frozen=True), [number % 6 for number in range(40)]
+        params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+        beside, broken = engine.add(longer, params), engine.add([7], params)
+        run_all(engine, [])
+        later = [engine.add(longer, params)]
+        engine.step()
+        later.append(engine.add([1, 2, 3], params))
+        run_all(engine, [])
+        assert broken.finish_reason == "error"
+        assert [one.finish_reason for one in (beside, *later)] == ["length"] * 3
+
+
 def test_generate_names_the_layer_that_broke(make_model):
     model = make_model("v3")
     with torch.no_grad():
