@@ -48,10 +48,10 @@ def _number_examples(problem: Problem) -> Examples:
 
 @with_examples(_number_examples)
 def number(problem: Problem, completion: str) -> float:
-    """1.0 where the last number of the answer equals the problem's, whatever its notation: 42, 42.0, 4.2e1, 1,000, 1{,}000.
+    """1.0 where the last number of the answer equals the problem's, whatever its notation (42, 42.0, 4.2e1, 1,000).
 
-    Fractions such as 3/4 are read where the problem's answer is one. Raises InputError where the problem's
-    answer is not a number.
+    Thousands may be parted as LaTeX does it (1{,}000). Fractions such as 3/4 are read where the problem's answer is
+    one. Raises InputError where the problem's answer is not a number.
     """
     answer = answer_text(completion)
     if answer == problem.answer:
