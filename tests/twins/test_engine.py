@@ -104,6 +104,24 @@ def test_a_training_step_is_seen_at_once(make_model):
     assert engine.generate([[1, 2, 3]] * 20, GREEDY)[0].token_ids == tokens
 
 
+def test_what_ran_when_the_weights_changed_is_no_prefix_for_others(make_model):
+    """Its cache is half of the old weights; what it goes on to fill must not be taken for the new ones'."""
+    model = make_model("llama")
+    engine, params = Engine(model), SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, logprobs=0)
+    request = engine.add(range(10), params)
+    engine.step()  # one: log-probabilities are asked for
+    with torch.no_grad():
+        model.layers[0].self_attn.qkv_proj.weight.mul_(1.5)
+    engine.refresh()
+    while engine.scheduler.busy:
+        engine.step()
+    later = engine.add([*range(10), *request.output], params)
+    while engine.scheduler.busy:
+        engine.step()
+    assert later.output == Engine(model).generate([later.prompt], params)[0].token_ids
+    assert later.reused == 0
+
+
 def test_sampling_leaves_the_model_as_it_was(any_model):
     any_model.train()
     before = {name: tensor.clone() for name, tensor in any_model.state_dict().items()}
