@@ -8,7 +8,7 @@ import pytest
 from moreseek.errors import InputError
 from moreseek.recipes.preflight import check_inputs
 from moreseek.recipes.recipe import Recipe, load_recipe
-from moreseek.recipes.runner import difference
+from moreseek.recipes.runner import difference, examined
 from moreseek.recipes.stages import training_documents
 
 RECIPE = """
@@ -112,6 +112,15 @@ def test_only_the_stages_that_are_still_to_run_are_looked_at(recipe: Recipe, tmp
     (tmp_path / "corpus.txt").unlink()
     check_inputs(recipe, [recipe.stage("zero")])
     check_inputs(recipe, [])
+
+
+@pytest.mark.parametrize(
+    ("greedy", "shown"),
+    [({"value": 0.5, "ci_low": 0.25, "ci_high": 0.75}, "50.0% (95 %: 25.0% to 75.0%)"), (None, "unknown")],
+)
+def test_an_evaluation_is_told_in_a_line_also_where_every_verifier_failed(greedy: object, shown: str) -> None:
+    line = examined({"greedy": greedy, "mean_completion_tokens": 3.25}, 4.4)
+    assert line == f"held-out accuracy {shown}, 3.2 tokens, evaluated in 4 s"
 
 
 def test_every_difference_is_shown_old_to_new_with_its_whole_key() -> None:
