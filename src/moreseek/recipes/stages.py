@@ -148,9 +148,7 @@ def _texts(documents: Iterable[Document]) -> Iterator[str]:
 
 def training_documents(recipe: Recipe, stage: PretrainSettings) -> Iterator[Document]:
     """The stage's documents. Raises InputError at a conversation in which a user asks what the recipe evaluates on."""
-    problems, template = _examined(recipe), recipe.eval.prompt_template if recipe.eval else PLACEHOLDER
-    posed = {problem_messages(problem, None, template)[-1].content for problem in problems}
-    examined = posed | {problem.prompt for problem in problems}
+    examined = _examined_prompts(recipe)
     for document in iter_documents(stage.documents, recipe.run.seed):
         turns = document.messages if isinstance(document, Conversation) else ()
         leaked = next((turn.content for turn in turns if turn.content in examined), None)
@@ -225,6 +223,13 @@ def _examined(recipe: Recipe) -> list[Problem]:
     return [*exam.main, *(exam.longer or ()), *(problem for task in exam.unseen.values() for problem in task)]
 
 
+def _examined_prompts(recipe: Recipe) -> set[str]:
+    """Their prompts, and what the evaluation makes of them by its template."""
+    problems, template = _examined(recipe), recipe.eval.prompt_template if recipe.eval else PLACEHOLDER
+    posed = {problem_messages(problem, None, template)[-1].content for problem in problems}
+    return posed | {problem.prompt for problem in problems}
+
+
 # --- preferences -------------------------------------------------------------------------------------------------
 
 
@@ -253,5 +258,5 @@ def training_pairs(recipe: Recipe, stage: PreferenceSettings) -> PreferenceSplit
     """The stage's pairs, those to train on checked to ask nothing that the recipe evaluates on."""
     pairs = load_preferences(stage.data, stage.heldout_path)
     asked = (turn.content for pair in pairs.train for turn in pair.prompt)
-    check_apart(asked, (problem.prompt for problem in _examined(recipe)), "pairs")
+    check_apart(asked, _examined_prompts(recipe), "pairs")
     return pairs

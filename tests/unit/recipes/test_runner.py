@@ -108,6 +108,15 @@ def test_a_conversation_that_asks_what_is_examined_is_no_document(recipe: Recipe
         list(training_documents(recipe, stage))
 
 
+def test_pairs_on_a_question_as_the_evaluation_poses_it_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    """So an arena writes them down: with the template around the problem."""
+    (tmp_path / "pairs.jsonl").write_text("".join(pair(n).replace(f"{n}+1=", f"Compute {n}+1=") for n in range(9)))
+    posed = load_recipe(recipe.path, ["eval.problems=3", 'eval.prompt_template="Compute {prompt}"'])
+    with pytest.raises(InputError, match="held-out problems are also training pairs: 'Compute"):
+        check_inputs(posed, [posed.stage("preferred")])
+    check_inputs(recipe, [recipe.stage("preferred")])
+
+
 def test_only_the_stages_that_are_still_to_run_are_looked_at(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").unlink()
     check_inputs(recipe, [recipe.stage("zero")])
