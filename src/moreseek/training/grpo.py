@@ -40,6 +40,8 @@ OTHERS = "others"
 class GRPO:
     """The GRPO method: a step samples groups, scores them, and makes epochs × minibatches updates."""
 
+    mtp_alone = True
+
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem], settings: GRPOSettings, seed: int,
         outside: OutsideSampler | None = None,

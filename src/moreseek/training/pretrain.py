@@ -28,6 +28,8 @@ class _MicroBatch:
 class Pretrain:
     """The pretraining method: batches from the loader, cross-entropy + MTP + balance loss."""
 
+    mtp_alone = False
+
     def __init__(self, model: Transformer, loader: PackedLoader, settings: PretrainSettings) -> None:
         self.model, self.loader, self.settings = model, loader, settings
         self._tokens, self._started = 0, time.monotonic()
