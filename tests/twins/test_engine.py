@@ -104,6 +104,24 @@ def test_a_training_step_is_seen_at_once(make_model):
     assert engine.generate([[1, 2, 3]] * 20, GREEDY)[0].token_ids == tokens
 
 
+def test_what_ran_when_the_weights_changed_is_no_prefix_for_others(make_model):
+    """Its cache is half of the old weights; what it goes on to fill must not be taken for the new ones'."""
+    model = make_model("llama")
+    engine, params = Engine(model), SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, logprobs=0)
+    request = engine.add(range(10), params)
+    engine.step()  # one: log-probabilities are asked for
+    with torch.no_grad():
+        model.layers[0].self_attn.qkv_proj.weight.mul_(1.5)
+    engine.refresh()
+    while engine.scheduler.busy:
+        engine.step()
+    later = engine.add([*range(10), *request.output], params)
+    while engine.scheduler.busy:
+        engine.step()
+    assert later.output == Engine(model).generate([later.prompt], params)[0].token_ids
+    assert later.reused == 0
+
+
 def test_sampling_leaves_the_model_as_it_was(any_model):
     any_model.train()
     before = {name: tensor.clone() for name, tensor in any_model.state_dict().items()}
@@ -413,6 +431,24 @@ def test_nan_in_the_midst_of_a_text_ends_that_request_where_it_stands(make_model
     assert engine.scheduler.blocks.free == engine.scheduler.blocks.count - 1
 
 
+def test_what_a_broken_request_was_padded_with_reaches_nobody(make_model, both_paths):
+    """Beside a longer prompt a short one is padded; what that leaves in the cache is read, behind a mask, by others."""
+    for kind in ("llama", "v3"):
+        model = make_model(kind)
+        with torch.no_grad():
+            model.embed_tokens.weight[7] = math.nan
+        engine, longer = Engine(model, frozen=True), [number % 6 for number in range(40)]
+        params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+        beside, broken = engine.add(longer, params), engine.add([7], params)
+        run_all(engine, [])
+        later = [engine.add(longer, params)]
+        engine.step()
+        later.append(engine.add([1, 2, 3], params))
+        run_all(engine, [])
+        assert broken.finish_reason == "error"
+        assert [one.finish_reason for one in (beside, *later)] == ["length"] * 3
+
+
 def test_generate_names_the_layer_that_broke(make_model):
     model = make_model("v3")
     with torch.no_grad():
@@ -477,6 +513,24 @@ def test_guesses_change_no_token(make_model, both_paths, without_guesses, drafti
                 assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
                 same = pytest.approx(one.logprobs, abs=5e-5) if both_paths == "torch" else one.logprobs
                 assert other.logprobs == same
+
+
+def test_a_listener_that_has_heard_enough_gets_none_of_the_guesses_behind(make_model):
+    model, prompt = make_model("llama"), [5, 6, 7, 8] * 8
+    params = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
+    [whole] = Engine(model).generate([prompt], params)
+    guesses = 0
+    for enough in range(1, 30, 2):
+        engine, heard = Engine(model, drafting=Drafting("text", 4)), []
+        request = engine.add(
+            prompt, params, on_token=lambda token, _, h=heard, n=enough: h.append(token) or len(h) >= n
+        )
+        while engine.scheduler.busy:
+            engine.step()
+        guesses += engine.scheduler.guessed_right
+        assert heard == request.output == whole.token_ids[:enough]
+        assert request.finish_reason == "stop"
+    assert guesses
 
 
 def test_the_mtp_module_guesses_what_it_says_on_the_whole_text(make_model, both_paths):

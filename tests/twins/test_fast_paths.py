@@ -63,6 +63,17 @@ def test_rotation_turns_neighbouring_pairs_by_position_times_frequency():
     assert_same(rotate(x, phases), plain, [x])
 
 
+def test_widths_of_mla_may_be_odd(make_model):
+    """But for the rope's: complex numbers want an even place in memory, which a part of an odd row does not have."""
+    model = make_model("v3", q_lora_rank=5, kv_lora_rank=7, qk_nope_head_dim=9, v_head_dim=11)
+    ids = torch.randint(0, 89, (2, 9))
+    expected = model(ids)[:, -1]
+    shared = model.start_pass(ids, torch.zeros_like(ids))
+    torch.testing.assert_close(model.logits(model.hidden_states(ids, shared=shared))[:, -1], expected)
+    expected.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.layers[0].parameters())
+
+
 def random_mlp(hidden, inner):
     mlp = MLP(hidden, inner)  # which alone has weights of no meaning
     for weight in mlp.parameters():
@@ -287,6 +298,18 @@ def test_token_logprobs(tokens, temperature, saved_values, monkeypatch):
     torch.testing.assert_close(entropy, -(logprobs.exp() * logprobs).sum(-1), atol=1e-5, rtol=1e-5)
     assert not entropy.requires_grad
     assert_same(chosen, plain, [hidden, head])
+
+
+def test_the_head_s_gradient_in_bf16_loses_nothing_over_many_chunks(monkeypatch):
+    """A sum of hundreds of chunks that is rounded to 8 bits after each of them stands still."""
+    monkeypatch.setattr(losses, "CHUNK_VALUES", 1)  # 16 rows at a time, as with a vocabulary of 65,536
+    hidden, head = torch.randn(8192, 16).bfloat16(), (torch.randn(24, 16) * 0.3).bfloat16()
+    targets, weights = torch.randint(0, 24, (8192,)), torch.rand(8192) + 0.5
+    exact = head.float().requires_grad_()
+    (F.log_softmax(hidden.float() @ exact.t(), -1).gather(1, targets[:, None]).squeeze(1) * weights).sum().backward()
+    head.requires_grad_()
+    (token_logprobs(hidden, head, targets)[0] * weights).sum().backward()
+    assert (head.grad.float() - exact.grad).norm() < 0.01 * exact.grad.norm()
 
 
 def test_token_logprobs_without_tokens():

@@ -95,10 +95,10 @@ class BlockManager:
         known = self._found.get(key)
         if known is not None:
             return self._held[known].number
-        self._numbers += 1
+        number = self.nowhere()
         self._found[key] = block
-        self._held[block] = _Cached(key, self._numbers)
-        return self._numbers
+        self._held[block] = _Cached(key, number)
+        return number
 
     def forget(self) -> None:
         """No prefix can be used again: the weights have changed."""
@@ -106,6 +106,11 @@ class BlockManager:
         self._idle.clear()
         self._held.clear()
         self._found.clear()
+
+    def nowhere(self) -> int:
+        """The number of a prefix that nobody finds, so that none that goes on from it is found either."""
+        self._numbers += 1
+        return self._numbers
 
     def _evict(self) -> int:
         block, _ = self._idle.popitem(last=False)

@@ -109,8 +109,11 @@ class Engine:
         self.scheduler.abort(sequence)
 
     def refresh(self) -> None:
-        """The weights have changed: see them as they are now, and forget every cached prefix."""
-        self.scheduler.blocks.forget()
+        """The weights have changed: see them as they are now, and forget every cached prefix, running ones' too."""
+        blocks = self.scheduler.blocks
+        blocks.forget()
+        for sequence in self.scheduler.running:
+            sequence.prefix = blocks.nowhere()
         if self._runner is not None:
             self._runner.refresh()
 

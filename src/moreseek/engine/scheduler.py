@@ -160,7 +160,7 @@ class Scheduler(Rows):
         for _ in range(steps - 1):
             at = self.known[rows]
             self.known[rows] += 1
-            told = self._tell(rows, self.tokens[rows, at], self.logprobs[rows, at])
+            told, _ = self._tell(rows, self.tokens[rows, at], self.logprobs[rows, at])
             rows = np.setdiff1d(rows, [sequence.row for sequence in told]) if told else rows
             cut += told
         self.computed[:n] = self.known[:n] - 1
@@ -240,12 +240,16 @@ class Scheduler(Rows):
             rows, at, tokens, logprobs, stopped, full, broken = (
                 array[kept] for array in (rows, at, tokens, logprobs, stopped, full, broken)
             )
+        told, heard = self._tell(rows, tokens, logprobs)
+        if not heard.all():
+            rows, at, tokens, logprobs, stopped, full, broken = (
+                array[heard] for array in (rows, at, tokens, logprobs, stopped, full, broken)
+            )
         self.tokens[rows, at] = tokens
         self.logprobs[rows, at] = logprobs
         self.computed[:n] += step.count - self.drafted[:n]
         self.computed[rows], self.known[rows] = at, at + 1  # of a row's kept tokens the last one counts
         self.drafted[:n] = 0
-        cut = [*cut, *self._tell(rows, tokens, logprobs)]
         self.known[rows[broken]] -= 1
         faulty = [self.running[row] for row in rows[broken].tolist()]
         ended = []
@@ -253,7 +257,7 @@ class Scheduler(Rows):
             sequence = self.running[int(rows[place])]
             sequence.finish_reason = "stop" if stopped[place] else "length"
             ended.append(sequence)
-        for sequence in cut:
+        for sequence in (*cut, *told):
             if sequence.finish_reason is None:
                 ended.append(sequence)
             sequence.finish_reason = "stop"
@@ -275,17 +279,23 @@ class Scheduler(Rows):
             kept.append(ahead == 0 or (kept[before] and chosen[before] == drafted[place] and not ends[before]))
         return np.array(kept)
 
-    def _tell(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> list[Sequence]:
-        """Let those hear who listen to their tokens; the sequences whose listener has heard enough."""
-        cut = []
+    def _tell(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> tuple[list[Sequence], np.ndarray]:
+        """Let those hear who listen to their tokens; the sequences whose listener has heard enough, and (o,) which
+        tokens are not behind what one of them ended with.
+        """
+        cut, heard = list[Sequence](), np.ones(len(rows), np.bool_)
         if self.watched[: len(self.running)].any():
-            for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
+            for place, (row, token, logprob) in enumerate(
+                zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True)
+            ):
                 sequence = self.running[row]
-                if logprob == logprob:
+                if sequence in cut:
+                    heard[place] = False
+                elif logprob == logprob:
                     sequence.observe(token)
                     if sequence.on_token is not None and sequence.on_token(token, logprob):
                         cut.append(sequence)
-        return cut
+        return cut, heard
 
     # ---------------------------------------------------------------------------------------------- tokens to take
 

@@ -30,7 +30,6 @@ class TextStream:
     ) -> None:  # fmt: skip
         self._tokenizer, self._stops, self._include, self._skip = tokenizer, tuple(stops), include_stop, skip
         self._early = min_tokens  # tokens still to come before a stop string counts
-        self._longest = max(map(len, self._stops), default=0)
         self._ids: list[int] = []  # whose text is not all in ``_sure`` yet, after some that give them their context
         self._begun = 0  # characters of the window's text that are in ``_sure``
         self._sure = ""
@@ -55,12 +54,21 @@ class TextStream:
         self._sure += window[self._begun :]
         self._begun = len(window)
         if len(self._ids) > WINDOW:
-            self._ids = self._ids[-WINDOW // 2 :]
-            self._begun = len(self._tokenizer.decode(self._ids))
+            self._forget(window)
         self._look_for_stops(before)
         return self._show(
             self._sure if self.stopped else self._sure[: len(self._sure) - unfinished(self._sure, self._stops)]
         )
+
+    def _forget(self, window: str) -> None:
+        """Keep the last few tokens of the window, from the beginning of a character: where each byte is a token, half a
+        one before them would break all that follow.
+        """
+        for kept in range(WINDOW // 2, len(self._ids)):
+            text = self._tokenizer.decode(self._ids[-kept:])
+            if (text and window.endswith(text)) or len(self._ids) >= 4 * WINDOW:
+                self._ids, self._begun = self._ids[-kept:], len(text)
+                return
 
     def finish(self) -> str:
         """What was held back, once nothing more comes. An incomplete character shows as U+FFFD."""
@@ -73,8 +81,12 @@ class TextStream:
     def _look_for_stops(self, before: int) -> None:
         if self._early > 0:
             return
-        start = max(0, before - self._longest + 1)
-        found = [(at, -len(stop), stop) for stop in self._stops if (at := self._sure.find(stop, start)) >= 0]
+        starts = (max(0, before + 1 - len(stop)) for stop in self._stops)  # what ends earlier was looked at
+        found = [
+            (at, -len(stop), stop)
+            for stop, start in zip(self._stops, starts, strict=True)
+            if (at := self._sure.find(stop, start)) >= 0
+        ]
         if found:
             at, _, stop = min(found)
             self._sure = self._sure[: at + len(stop) if self._include else at]

@@ -47,7 +47,8 @@ class RunRecord:
     @property
     def price_usd_per_hour(self) -> float:
         """Price of the machine, from the recipe or the stated default."""
-        return float(self.settings.get("price_usd_per_hour") or PRICE_USD_PER_HOUR)
+        price = self.settings.get("price_usd_per_hour")
+        return PRICE_USD_PER_HOUR if price is None else float(price)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Pass:
     cache: CacheView | None = None
     branches: Branches | None = None  # the tokens lie flat in one row, as it says
     layout: Layout | None = None  # the same facts for the native kernel, where there is one
+    real: Tensor | None = None  # (B, T) bool: the tokens that are not padding; None: all
     balance_weight: float = 0.0  # alpha of the sequence-wise balance loss; 0 skips it
     balance_losses: list[Tensor] = field(default_factory=list)
 

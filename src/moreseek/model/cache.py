@@ -20,7 +20,7 @@ class Cache:
 
     Dense families keep keys and values: (layers, blocks, kv_heads, BLOCK_SIZE, width) each, width being head_dim
     padded. DeepSeek-V3 keeps the normalised latent and the rotated shared key side by side: (layers, blocks,
-    BLOCK_SIZE, width), width being kv_lora_rank + rope padded. Block 0 is never read: padding is written there.
+    BLOCK_SIZE, width), width being kv_lora_rank + rope padded. Block 0 is nobody's: padding is written there, as zeros.
     """
 
     def __init__(self, config: ModelConfig, blocks: int, like: Tensor, layers: int | None = None) -> None:
@@ -79,6 +79,7 @@ class CacheView:
         self.span = int((start + count).max())
         self.fresh = int(start.max()) == 0
         real = steps < count.unsqueeze(1)
+        self._padding = ~real if tokens > 1 else None
         blocks = (self.positions // BLOCK_SIZE).clamp_(max=table.shape[1] - 1)
         self._block = torch.where(real, table.gather(1, blocks), 0)
         self._place = self.positions % BLOCK_SIZE
@@ -95,6 +96,8 @@ class CacheView:
     def write(self, which: int, layer: int, values: Tensor) -> None:
         """values: (n, T, width) for the latent, (n, T, heads, width) for keys and values."""
         target = self.cache.tensors[which][layer]
+        if self._padding is not None:  # others read block 0 behind their mask, which hides no NaN
+            values = values.masked_fill(self._padding.view(*values.shape[:2], *[1] * (values.dim() - 2)), 0)
         if values.dim() == 4:
             target[self._block, :, self._place, : values.shape[-1]] = values
         else:

@@ -183,6 +183,7 @@ class ModelConfig(Settings):
         scaling.pop("rope_theta", None)
         known["rope_scaling"] = None if rope_type(scaling) == "default" else scaling
         if family == "deepseek_v3":
+            known = _V3_DEFAULTS | known
             known.pop("head_dim", None)
             if "num_mtp_layers" in table and "num_nextn_predict_layers" not in table:
                 known["num_nextn_predict_layers"] = table["num_mtp_layers"]
@@ -204,6 +205,9 @@ _DEEPSEEK_KEYS = {
     "topk_group", "norm_topk_prob", "routed_scaling_factor", "num_nextn_predict_layers",
 }  # fmt: skip
 
+
+_V3_DEFAULTS = {"n_group": 8, "topk_group": 4, "num_experts_per_tok": 8, "routed_scaling_factor": 2.5}
+"""What transformers takes a V3 config.json to mean that leaves them out; no tensor's shape tells."""
 
 _ROPE_NUMBERS = {
     "yarn": ("factor",),

@@ -92,8 +92,10 @@ def _rotate(x: Tensor, phases: Tensor) -> Tensor:
         out = x.clone(memory_format=torch.contiguous_format)
         out[..., -width:] = _rotate(x[..., -width:], phases)
         return out
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * phases).flatten(-2).to(x.dtype)
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if pairs.storage_offset() % 2 or any(step % 2 for step in pairs.stride()[:-1]):  # no place for complex numbers
+        pairs = pairs.clone(memory_format=torch.contiguous_format)
+    return torch.view_as_real(torch.view_as_complex(pairs) * phases).flatten(-2).to(x.dtype)
 
 
 def rotate(x: Tensor, phases: Tensor) -> Tensor:

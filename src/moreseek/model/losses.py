@@ -37,10 +37,7 @@ class _CrossEntropy(torch.autograd.Function):
             grad.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=grad.dtype))
             grad = grad.to(hidden.dtype)  # of the sum: the scale comes in the backward, on fewer values
             torch.mm(grad, head, out=grad_hidden[low : low + rows.shape[0]])
-            if head.dtype == torch.float32 and hidden.dtype == torch.float32:
-                grad_head.addmm_(grad.t(), rows)
-            else:
-                grad_head += grad.t() @ rows
+            _add_product(grad_head, grad, rows)
         ctx.save_for_backward(grad_hidden, grad_head.to(head.dtype), scale)
         return total * scale
 
@@ -94,7 +91,8 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden, head, targets, *saved = ctx.saved_tensors
         grad_chosen = grads[0] / ctx.temperature
         rows_a_chunk = chunk_rows(head.shape[0])
-        grad_hidden, grad_head = torch.empty_like(hidden), torch.zeros_like(head)
+        grad_hidden = torch.empty_like(hidden)
+        grad_head = torch.zeros(head.shape, dtype=torch.float32, device=head.device)
         for index, low in enumerate(range(0, hidden.shape[0], rows_a_chunk)):
             rows = hidden[low : low + rows_a_chunk]
             probabilities = saved[index] if saved else _chunk_logprobs(rows, head, ctx.temperature).exp_()
@@ -103,8 +101,16 @@ class _TokenLogprobs(torch.autograd.Function):
             grad.scatter_add_(1, targets[low : low + rows_a_chunk].unsqueeze(1), weight.to(grad.dtype))
             grad = grad.to(hidden.dtype)
             torch.mm(grad, head, out=grad_hidden[low : low + rows.shape[0]])
-            grad_head.addmm_(grad.t(), rows)
-        return grad_hidden, grad_head, None, None
+            _add_product(grad_head, grad, rows)
+        return grad_hidden, grad_head.to(head.dtype), None, None
+
+
+def _add_product(total: Tensor, grad: Tensor, rows: Tensor) -> None:
+    """total += gradᵀ·rows. The total of all chunks is fp32, whatever they are in: in bf16 it would soon stand still."""
+    if rows.dtype == torch.float32:
+        total.addmm_(grad.t(), rows)
+    else:
+        total += grad.t() @ rows
 
 
 def _chunk_logprobs(rows: Tensor, head: Tensor, temperature: float) -> Tensor:

@@ -60,16 +60,22 @@ class Router(nn.Module):
         return imbalance
 
 
-def balance_loss(scores: Tensor, top_k: int, batch: int) -> Tensor:
+def balance_loss(scores: Tensor, top_k: int, batch: int, real: Tensor | None = None) -> Tensor:
     """Sequence-wise balance loss without its alpha: mean over sequences of Σ f_i·P_i (V3 eq. 17 to 20).
 
     scores: (B·T, E), unbiased. f_i = E / (K·T) · tokens whose unbiased top-k holds i; P_i = mean of s_i / Σ s.
+    real: (B, T) bool, the tokens of which T are counted; None: all.
     """
     experts = scores.shape[1]
     per_sequence = scores.view(batch, -1, experts)
-    shares = (per_sequence / per_sequence.sum(-1, keepdim=True)).mean(1)  # (B, E)
+    shares = per_sequence / per_sequence.sum(-1, keepdim=True)  # (B, T, E)
     hits = torch.zeros_like(per_sequence).scatter_(2, per_sequence.topk(top_k, dim=-1, sorted=False).indices, 1.0)
-    return (hits.mean(1) * (experts / top_k) * shares).sum(-1).mean()
+    if real is None:
+        shares, hits = shares.mean(1), hits.mean(1)  # (B, E)
+    else:
+        each = (real / real.sum(1, keepdim=True).clamp(min=1)).unsqueeze(2)  # (B, T, 1)
+        shares, hits = (each * shares).sum(1), (each * hits).sum(1)
+    return (hits * (experts / top_k) * shares).sum(-1).mean()
 
 
 class _Dispatch(torch.autograd.Function):
@@ -182,9 +188,10 @@ class MoE(nn.Module):
         rows = x.reshape(-1, x.shape[-1])
         weights, chosen, scores = self.gate(rows)
         if self.training and torch.is_grad_enabled():
-            self.gate.load += torch.bincount(chosen.flatten(), minlength=self.gate.experts)
+            counted = chosen if shared.real is None else chosen[shared.real.flatten()]
+            self.gate.load += torch.bincount(counted.flatten(), minlength=self.gate.experts)
             if shared.balance_weight:
-                loss = balance_loss(scores, self.gate.top_k, x.shape[0])
+                loss = balance_loss(scores, self.gate.top_k, x.shape[0], shared.real)
                 shared.balance_losses.append(shared.balance_weight * loss)
         out = self.experts(rows, weights, chosen)
         if self.shared_experts is not None:

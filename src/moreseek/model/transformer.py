@@ -107,21 +107,22 @@ class Transformer(nn.Module):
         return self.logits(self.hidden_states(ids, documents))
 
     def start_pass(
-        self, ids: Tensor, documents: Tensor | None, balance_weight: float = 0.0, branches: Branches | None = None
-    ) -> Pass:
+        self, ids: Tensor, documents: Tensor | None, balance_weight: float = 0.0, branches: Branches | None = None,
+        real: Tensor | None = None,
+    ) -> Pass:  # fmt: skip
         """What the layers share.
 
         documents: (B, T) int, equal inside a document; None means one a row. With ``branches`` the ids are one flat
-        row (1, N), laid out as it says.
+        row (1, N), laid out as it says. real: (B, T) bool, False for padding, which counts for no expert's load.
         """
         if branches is not None:
             positions = branches.positions
             phases = self.rope(positions, int(positions.max()) + 1)
             layout = branches.layout(phases) if usable(self.embed_tokens.weight) else None
-            return Pass(phases=phases, branches=branches, layout=layout)
+            return Pass(phases=phases, branches=branches, layout=layout, real=real)
         tokens = ids.shape[1]
         phases = self.rope(torch.arange(tokens, device=ids.device).unsqueeze(0), tokens)
-        shared = Pass(phases=phases, balance_weight=balance_weight)
+        shared = Pass(phases=phases, balance_weight=balance_weight, real=real)
         if usable(self.embed_tokens.weight):
             shared.layout = rows_layout(ids.shape[0], tokens, phases, documents)
         elif documents is not None:
@@ -215,11 +216,14 @@ def initialise(model: Transformer, seed: int) -> None:
 
 def parameter_counts(model: Transformer) -> dict[str, int]:
     """Total and active (a token's) parameters, without MTP in 'active'."""
-    total, config = model.size, model.config
-    idle_share = 1 - config.num_experts_per_tok / config.n_routed_experts
-    idle = sum(int(p.numel() * idle_share) for n, p in model.named_parameters() if ".experts." in n)
-    mtp = sum(parameter.numel() for parameter in model.mtp.parameters()) if model.mtp is not None else 0
-    return {"total": total, "active": total - idle - mtp}
+    config = model.config
+    active_share = config.num_experts_per_tok / config.n_routed_experts
+    active = sum(
+        round(parameter.numel() * (active_share if ".experts." in name else 1))
+        for name, parameter in model.named_parameters()
+        if not name.startswith("mtp.")
+    )
+    return {"total": model.size, "active": active}
 
 
 def flops_per_token(model: Transformer, tokens: int, training: bool) -> float:

@@ -84,7 +84,7 @@ class Recipe:
             inputs: dict[str, Any] = {
                 "settings": identity,
                 "version": moreseek.__version__,
-                "files": {path: _hash_file(Path(path)) for path in _paths_in(identity) if Path(path).is_file()},
+                "files": {path: hashed for path in _paths_in(identity) if (hashed := _hash_files(Path(path)))},
             }
             if stage.start_from is not None:
                 inputs["start_from"] = found.get(stage.start_from) or _hash_model(resolve_model(stage.start_from))
@@ -212,6 +212,13 @@ def _hash_model(path: Path) -> str:
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _hash_files(path: Path) -> str | dict[str, str] | None:
+    """The hash of a file, or of each file of a folder of documents; None where there is neither."""
+    if path.is_dir():
+        return {str(file.relative_to(path)): _hash_file(file) for file in sorted(path.rglob("*")) if file.is_file()}
+    return _hash_file(path) if path.is_file() else None
 
 
 def _hash_file(path: Path) -> str:

@@ -180,12 +180,7 @@ class Runner:
         result = evaluate(Engine(model, frozen=True), tokenizer, self.recipe.problems, self.recipe.eval, progress)
         wall_s = round(time.monotonic() - started, 3)
         write_json(folder.path / "eval.json", result | {"wall_s": wall_s, "settings": self._eval_settings()})
-        greedy = result["greedy"]
-        self.console.print(
-            f"[{folder.name}] held-out accuracy {greedy['value']:.1%} (95 %: {greedy['ci_low']:.1%} to "
-            f"{greedy['ci_high']:.1%}), {result['mean_completion_tokens']:.1f} tokens, evaluated in {wall_s:.0f} s",
-            markup=False, highlight=False,
-        )  # fmt: skip
+        self.console.print(f"[{folder.name}] {examined(result, wall_s)}", markup=False, highlight=False)
 
     def _finish(self) -> dict[str, Any]:
         path = self.folder.path / "run.json"
@@ -195,6 +190,14 @@ class Runner:
         report = write_report(self.folder.path)
         self.console.print(terminal_table(report))
         return report
+
+
+def examined(result: dict[str, Any], wall_s: float) -> str:
+    """An evaluation in one line. There is no accuracy where the verifier failed on every completion."""
+    greedy, found = result["greedy"], "unknown"
+    if greedy is not None:
+        found = f"{greedy['value']:.1%} (95 %: {greedy['ci_low']:.1%} to {greedy['ci_high']:.1%})"
+    return f"held-out accuracy {found}, {result['mean_completion_tokens']:.1f} tokens, evaluated in {wall_s:.0f} s"
 
 
 def _flops(loop: Loop, stage: TrainingSettings) -> float:

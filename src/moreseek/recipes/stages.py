@@ -20,6 +20,7 @@ from moreseek.data.problems import check_disjoint, load_problems
 from moreseek.data.shards import TokenShards, write_shards
 from moreseek.data.split import check_apart
 from moreseek.errors import InputError
+from moreseek.evals.tasks import load_exam
 from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import Transformer, build
 from moreseek.model.weights import load_model
@@ -27,6 +28,7 @@ from moreseek.recipes.recipe import Recipe
 from moreseek.records import Conversation, Problem
 from moreseek.run_folder import StageFolder
 from moreseek.text.chat import encode_conversations
+from moreseek.text.prompts import PLACEHOLDER, problem_messages
 from moreseek.text.tokenizer import Tokenizer, train_tokenizer
 from moreseek.training.checkpoint import require_whole, write_folder, write_pair
 from moreseek.training.grpo import GRPO
@@ -116,7 +118,7 @@ def _prepare_pretrain(
                 f"{where}: vocab_size {config.vocab_size} is below the tokenizer's {tokenizer.vocab_size}."
             )
         model = _with_token_ids(build(config, seed).to(device), tokenizer)
-    shards = _shards(stage, tokenizer, folder, seed)
+    shards = _shards(recipe, stage, tokenizer, folder)
     loader = PackedLoader(shards, stage.sequence_length, stage.batch_size, seed, pad_id=tokenizer.pad_id)
     return Prepared(model, tokenizer, Pretrain(model, loader, stage), stage)
 
@@ -144,13 +146,27 @@ def _texts(documents: Iterable[Document]) -> Iterator[str]:
             yield document
 
 
-def _shards(stage: PretrainSettings, tokenizer: Tokenizer, folder: StageFolder, seed: int) -> TokenShards:
+def training_documents(recipe: Recipe, stage: PretrainSettings) -> Iterator[Document]:
+    """The stage's documents. Raises InputError at a conversation in which a user asks what the recipe evaluates on."""
+    examined = _examined_prompts(recipe)
+    for document in iter_documents(stage.documents, recipe.run.seed):
+        turns = document.messages if isinstance(document, Conversation) else ()
+        leaked = next((turn.content for turn in turns if turn.content in examined), None)
+        if leaked is not None:
+            raise InputError(
+                f"{recipe.path}: stage '{stage.name}': a training conversation asks a problem that is held out for "
+                f"evaluation: {leaked[:80]!r}. Remove such conversations from the documents."
+            )
+        yield document
+
+
+def _shards(recipe: Recipe, stage: PretrainSettings, tokenizer: Tokenizer, folder: StageFolder) -> TokenShards:
     """Tokenise once; a resume opens what is there."""
     path = folder.path / "data" / "shards"
     if path.is_dir():
         return TokenShards.open(path, tokenizer.fingerprint())
     budget = int(stage.steps * stage.batch_size * stage.sequence_length * SPARE_TOKENS)
-    documents = _encoded(iter_documents(stage.documents, seed), tokenizer)
+    documents = _encoded(training_documents(recipe, stage), tokenizer)
     return write_shards(path, documents, tokenizer.vocab_size, tokenizer.fingerprint(), budget)
 
 
@@ -203,10 +219,15 @@ def _examined(recipe: Recipe) -> list[Problem]:
     """The problems that the recipe evaluates on."""
     if recipe.eval is None or recipe.problems is None:
         return []
-    problems = load_problems(recipe.problems, recipe.eval.problems, "heldout", recipe.eval.seed)
-    if recipe.eval.longer is not None:
-        problems += load_problems(recipe.eval.longer, recipe.eval.longer_problems, "heldout", recipe.eval.seed)
-    return problems
+    exam = load_exam(recipe.problems, recipe.eval)
+    return [*exam.main, *(exam.longer or ()), *(problem for task in exam.unseen.values() for problem in task)]
+
+
+def _examined_prompts(recipe: Recipe) -> set[str]:
+    """Their prompts, and what the evaluation makes of them by its template."""
+    problems, template = _examined(recipe), recipe.eval.prompt_template if recipe.eval else PLACEHOLDER
+    posed = {problem_messages(problem, None, template)[-1].content for problem in problems}
+    return posed | {problem.prompt for problem in problems}
 
 
 # --- preferences -------------------------------------------------------------------------------------------------
@@ -237,5 +258,5 @@ def training_pairs(recipe: Recipe, stage: PreferenceSettings) -> PreferenceSplit
     """The stage's pairs, those to train on checked to ask nothing that the recipe evaluates on."""
     pairs = load_preferences(stage.data, stage.heldout_path)
     asked = (turn.content for pair in pairs.train for turn in pair.prompt)
-    check_apart(asked, (problem.prompt for problem in _examined(recipe)), "pairs")
+    check_apart(asked, _examined_prompts(recipe), "pairs")
     return pairs

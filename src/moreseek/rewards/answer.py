@@ -23,6 +23,8 @@ _NUMBER = (
 )
 _NUMBERS = re.compile(_NUMBER)
 _FRACTIONS = re.compile(rf"{_NUMBER}(?:\s*/\s*[0-9]+)?")
+_LATEX_COMMA = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\,)(?=[0-9]{3}(?![0-9]))")
+"""What LaTeX parts thousands with: 1{,}000, 1,\\!000, 1\\,000."""
 _MAX_NUMBER_CHARACTERS = 400
 """Longer runs of digits are no answer; turning them into numbers would only cost time."""
 
@@ -48,8 +50,8 @@ def _number_examples(problem: Problem) -> Examples:
 def number(problem: Problem, completion: str) -> float:
     """1.0 where the last number of the answer equals the problem's, whatever its notation (42, 42.0, 4.2e1, 1,000).
 
-    Fractions such as 3/4 are read where the problem's answer is one. Raises InputError where the problem's
-    answer is not a number.
+    Thousands may be parted as LaTeX does it (1{,}000). Fractions such as 3/4 are read where the problem's answer is
+    one. Raises InputError where the problem's answer is not a number.
     """
     answer = answer_text(completion)
     if answer == problem.answer:
@@ -109,7 +111,7 @@ def _expected_number(text: str) -> Fraction:
 
 def _parse_number(text: str, pattern: re.Pattern[str]) -> Fraction | None:
     """The last number in a text, exactly."""
-    numbers = pattern.findall(text)
+    numbers = pattern.findall(_LATEX_COMMA.sub(",", text))
     if not numbers or len(numbers[-1]) > _MAX_NUMBER_CHARACTERS:
         return None
     numerator, _, denominator = numbers[-1].replace(",", "").replace("\u2212", "-").partition("/")

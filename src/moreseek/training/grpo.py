@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from moreseek.engine.engine import Engine
-from moreseek.errors import FaultError
+from moreseek.errors import FaultError, InputError
 from moreseek.model.transformer import Transformer
 from moreseek.records import Problem
 from moreseek.rewards.rubric import Rubric
+from moreseek.text.prompts import encode_problem
 from moreseek.text.tokenizer import Tokenizer
 from moreseek.training.objectives import (
     Clip,
@@ -32,9 +33,14 @@ from moreseek.training.sampler import OutsideSampler
 from moreseek.training.scoring import completion_logprobs
 from moreseek.training.settings import GRPOSettings
 
+MOST_MESSAGES, LONGEST_MESSAGE = 100, 300  # of verifiers that failed: what is kept of them
+OTHERS = "others"
+
 
 class GRPO:
     """The GRPO method: a step samples groups, scores them, and makes epochs × minibatches updates."""
+
+    mtp_alone = True
 
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem], settings: GRPOSettings, seed: int,
@@ -44,6 +50,8 @@ class GRPO:
         self.problems = list(problems)
         self.rubric = Rubric(settings.rubric)
         self.rubric.check(self.problems)
+        if outside is None:
+            self._check_room()
         self.outside = outside
         sampler = outside or Engine(model, settings.max_rows)
         self.collector = Collector(sampler, tokenizer, self.rubric, settings)
@@ -55,6 +63,25 @@ class GRPO:
         self._groups: list[list[Rollout]] = []
         self._measured: dict[str, float] = {}
         self._started = 0.0
+
+    def _check_room(self) -> None:
+        """Raise InputError where a prompt and its longest completion pass the context: the engine would, later."""
+        settings, context = self.settings, self.model.config.max_position_embeddings
+        around = len(self._prompt(Problem(prompt="?", answer="")))
+        for problem in self.problems:
+            room = context - settings.max_completion_tokens
+            if around + len(problem.prompt.encode()) <= room:  # a token is a byte or more
+                continue
+            tokens = len(self._prompt(problem))
+            if tokens > room:
+                raise InputError(
+                    f"stage {settings.name}: the problem {problem.prompt[:80]!r} has {tokens} tokens; with "
+                    f"max_completion_tokens {settings.max_completion_tokens} that passes the model's context of "
+                    f"{context}. Lower max_completion_tokens, or leave the problem out."
+                )
+
+    def _prompt(self, problem: Problem) -> list[int]:
+        return encode_problem(self.tokenizer, problem, self.settings.system_prompt, self.settings.prompt_template)
 
     # --- one step ----------------------------------------------------------------------------------------------
 
@@ -230,15 +257,23 @@ class GRPO:
         rollouts = [rollout for group in groups for rollout in group]
         failures = [next(iter(rollout.errors.items())) for rollout in rollouts if rollout.errors]
         self._scored += len(rollouts)
-        self._errors.update(f"{name}: {message}" for name, message in failures)
+        self._errors.update(f"{name}: {message}"[:LONGEST_MESSAGE] for name, message in failures)
+        self._forget_rare_errors()
         share = sum(self._errors.values()) / max(1, self._scored)
         if share > limit or (len(failures) == len(rollouts) and limit < 1):
-            message, count = self._errors.most_common(1)[0]
+            message, count = next(each for each in self._errors.most_common(2) if each[0] != OTHERS)
             raise FaultError(
                 f"stage {self.settings.name}: verifiers failed on {share:.0%} of {self._scored} completions "
                 f"(limit {limit:.0%}) and on {len(failures)} of the last {len(rollouts)}; {count} times: {message}. "
                 "Mend the verifier and start the same command again: it goes on from the last checkpoint."
             )
+
+    def _forget_rare_errors(self) -> None:
+        """Of messages beyond the commonest only the number is kept: many quote what they could not read."""
+        rare = [message for message, _ in self._errors.most_common()[MOST_MESSAGES:]]
+        count = sum(self._errors.pop(message) for message in rare)
+        if count:
+            self._errors[OTHERS] += count
 
     # --- reference model and state -------------------------------------------------------------------------------
 

@@ -32,6 +32,9 @@ class Method(Protocol):
     add up to the update's loss. Everything random is derived from the seed and the step, or kept in the state.
     """
 
+    mtp_alone: bool
+    """Whether the loss of the MTP module moves no other weight; its gradients then are clipped by themselves."""
+
     def updates(self, step: int) -> Iterator[Sequence[Any]]:
         """The updates of a step, each a list of micro-batches. Steps count from 1."""
         ...
@@ -153,18 +156,24 @@ class Loop:
 
     def _apply(self, step: int, loss: float, factor: float) -> float:
         """Clip, check, step. Returns the gradient norm before clipping."""
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.optimizer.clip_norm, foreach=True)
-        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+        together, apart = list[Tensor](), list[Tensor]()
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None:
+                (apart if self.method.mtp_alone and name.startswith("mtp.") else together).append(parameter)
+        norm, mtp_norm = (
+            float(torch.nn.utils.clip_grad_norm_(part, self.settings.optimizer.clip_norm, foreach=True))
+            for part in (together, apart)
+        )
+        if not math.isfinite(loss + norm + mtp_norm):
             self.optimizers.zero_grad()
-            raise FaultError(self._diverged(step, f"the loss is {loss}, the gradient norm {float(norm)}"))
+            raise FaultError(self._diverged(step, f"the loss is {loss}, the gradient norm {norm + mtp_norm}"))
         self.optimizers.step(factor)
         if self.ema:
             names = dict(self.model.named_parameters())
             torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
                 list(self.ema.values()), [names[name].detach() for name in self.ema], 1 - (self.settings.ema_decay or 0)
             )
-        return float(norm)
+        return norm
 
     def _diverged(self, step: int, what: str) -> str:
         return (

@@ -89,10 +89,10 @@ class Optimizers:
         for name, parameter in model.named_parameters():
             is_hidden = parameter.dim() >= 2 and not name.startswith(("embed_tokens", "lm_head"))
             (hidden if settings.name == "muon" and is_hidden and ".gate.weight" not in name else rest).append(parameter)
-        fused = device.type in ("cpu", "cuda", "xpu")
+        self.fused = device.type in ("cpu", "cuda", "xpu")
         adamw = torch.optim.AdamW(
             _decay_groups(rest, settings.weight_decay),
-            lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=fused,
+            lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=self.fused,
         )  # fmt: skip
         self.parts: list[tuple[torch.optim.Optimizer, float]] = [(adamw, settings.lr)]
         if hidden:
@@ -126,7 +126,8 @@ class Optimizers:
                     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
                     if found:
                         optimizer.state[parameter] = {
-                            key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
+                            # AdamW counts its steps on the CPU, unless it is fused
+                            key: value.to("cpu" if key == "step" and not self.fused else parameter.device, copy=True)
                             for key, value in found.items()
                         }
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moreseek.data.loader import PADDING
 from moreseek.model.branches import Branches
 from moreseek.training.rollouts import Rollout
 
@@ -29,6 +30,7 @@ class CompletionBatch:
     ids: Tensor
     documents: Tensor | None  # None when every row holds one completion
     branches: Branches | None  # set when the ids are one flat row of prompts and their completions
+    real: Tensor  # (b, T) bool: what is not padding
     positions: Tensor  # (M,) index into (b·T): the hidden state that predicts the token
     targets: Tensor  # (M,)
     owner: Tensor  # (M,) completion within this batch
@@ -142,7 +144,7 @@ class _Builder:
 
     def pack(self, rows: list[list[int]], width: int) -> CompletionBatch:
         ids = np.zeros((len(rows), width), dtype=np.int64)
-        documents = np.full((len(rows), width), -1, dtype=np.int32)
+        documents = np.full((len(rows), width), PADDING, dtype=np.int32)
         members: list[int] = []
         positions: list[np.ndarray] = []
         for row, inside in enumerate(rows):
@@ -158,7 +160,7 @@ class _Builder:
                 column = end
         alone = all(len(inside) == 1 for inside in rows)  # padding after a lone completion is never attended to
         shown = None if alone else torch.from_numpy(documents).to(self.device)
-        return self._finish(ids, shown, None, members, positions)
+        return self._finish(ids, shown, None, documents >= 0, members, positions)
 
     def share(self, members: list[int]) -> CompletionBatch:
         chosen = [self.completions[index] for index in members]
@@ -169,7 +171,7 @@ class _Builder:
         tokens = _branch_tokens(chosen)
         branches = Branches.of(lengths, parent, tokens, torch.float32, self.device)
         start = branches.prompts_end
-        ids = np.zeros(start + len(chosen) * tokens, dtype=np.int64)
+        ids = np.full(start + len(chosen) * tokens, PADDING, dtype=np.int64)
         positions: list[np.ndarray] = []
         for i, prompt in enumerate(prompts):
             ids[i * branches.prompt_tokens :][: len(prompt)] = prompt
@@ -178,15 +180,16 @@ class _Builder:
             ids[first : first + len(body)] = body
             last_of_prompt = parent[branch] * branches.prompt_tokens + lengths[parent[branch]] - 1
             positions.append(np.array([last_of_prompt, *range(first, first + len(body))]))
-        return self._finish(ids[None], None, branches, members, positions)
+        real = ids != PADDING
+        return self._finish(np.where(real, ids, 0)[None], None, branches, real[None], members, positions)
 
     def _finish(
-        self, ids: np.ndarray, documents: Tensor | None, branches: Branches | None, members: list[int],
-        positions: list[np.ndarray],
+        self, ids: np.ndarray, documents: Tensor | None, branches: Branches | None, real: np.ndarray,
+        members: list[int], positions: list[np.ndarray],
     ) -> CompletionBatch:  # fmt: skip
         targets = [np.array(self.completions[index].completion_ids, dtype=np.int64) for index in members]
         owner = np.repeat(np.arange(len(members)), [len(mine) for mine in targets])
         flat = (torch.from_numpy(part).to(self.device) for part in
-                (ids, np.concatenate(positions), np.concatenate(targets), owner))  # fmt: skip
-        grid, where, what, whose = flat
-        return CompletionBatch(grid, documents, branches, where, what, whose, members)
+                (ids, real, np.concatenate(positions), np.concatenate(targets), owner))  # fmt: skip
+        grid, real_ones, where, what, whose = flat
+        return CompletionBatch(grid, documents, branches, real_ones, where, what, whose, members)

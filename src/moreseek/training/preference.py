@@ -57,6 +57,8 @@ class PreferenceTraining:
     computed once, before the first step, and kept in the checkpoints, so that no second model is held in memory.
     """
 
+    mtp_alone = True
+
     def __init__(
         self, model: Transformer, pairs: EncodedPairs, settings: PreferenceSettings, seed: int,
         precision: torch.dtype = torch.float32, progress: Callable[..., None] = lambda *_: None,

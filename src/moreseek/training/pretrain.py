@@ -19,7 +19,7 @@ from moreseek.training.settings import PretrainSettings
 class _MicroBatch:
     ids: Tensor  # (b, T)
     targets: Tensor  # (b, T), −100 where nothing is predicted
-    documents: Tensor | None  # (b, T), None when every row is one document
+    documents: Tensor | None  # (b, T), negative in padding; None when every row is one document
     share: float  # of the update's rows, for the balance loss
     denominator: float  # targets in the whole update
     mtp_denominator: float
@@ -27,6 +27,8 @@ class _MicroBatch:
 
 class Pretrain:
     """The pretraining method: batches from the loader, cross-entropy + MTP + balance loss."""
+
+    mtp_alone = False
 
     def __init__(self, model: Transformer, loader: PackedLoader, settings: PretrainSettings) -> None:
         self.model, self.loader, self.settings = model, loader, settings
@@ -63,7 +65,8 @@ class Pretrain:
 
     def loss(self, batch: _MicroBatch) -> tuple[Tensor, dict[str, float]]:
         model = self.model
-        shared = model.start_pass(batch.ids, batch.documents, self.settings.balance_weight)
+        real = None if batch.documents is None else batch.documents >= 0
+        shared = model.start_pass(batch.ids, batch.documents, self.settings.balance_weight, real=real)
         hidden = model.hidden_states(batch.ids, shared=shared)
         main = cross_entropy(hidden, model.head, batch.targets, batch.denominator)
         parts = {"main": float(main.detach())}

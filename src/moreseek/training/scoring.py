@@ -16,7 +16,7 @@ def completion_logprobs(
     """Log-probabilities and entropies (M,) of the completion tokens, on which alone the head runs; and where it is
     trained (``mtp_weight`` > 0, gradients on), the sum of the MTP module's losses.
     """
-    shared = model.start_pass(batch.ids, batch.documents, branches=batch.branches)
+    shared = model.start_pass(batch.ids, batch.documents, branches=batch.branches, real=batch.real)
     states = model.hidden_states(batch.ids, shared=shared)
     hidden = states.flatten(0, 1).index_select(0, batch.positions)
     logprobs, entropy = token_logprobs(hidden, model.head, batch.targets, temperature)

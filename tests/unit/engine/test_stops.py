@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from moreseek.engine.stops import TextStream
 
@@ -79,6 +80,39 @@ def test_no_stop_string_ends_the_text_before_min_tokens():
     assert "".join(map(stream.push, b"aab")) == "aab"
     assert stream.push(ord("a")) == ""
     assert stream.stopped
+
+
+def test_a_stop_string_that_came_before_min_tokens_ends_nothing_later():
+    stream = TextStream(Bytes(), ["ab", "a long one"], min_tokens=3)
+    assert "".join(map(stream.push, b"abc")) == "abc"
+    assert not stream.stopped
+
+
+class ByteFallback:
+    """Llama 2's way with characters outside its vocabulary: a token a byte, and all of a run of them is broken where
+    one is.
+    """
+
+    def __init__(self):
+        vocab = {"<unk>": 0, "\u2581": 1, "a": 2} | {f"<0x{byte:02X}>": 3 + byte for byte in range(256)}
+        self.backend = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="<unk>"))
+        parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        self.backend.decoder = decoders.Sequence(parts)
+
+    def encode(self, text):
+        return self.backend.encode(text.replace(" ", "\u2581"), add_special_tokens=False).ids
+
+    def decode(self, ids):
+        return self.backend.decode(list(ids), skip_special_tokens=False)
+
+
+@settings(max_examples=100)
+@given(text=st.text(st.sampled_from("a é深🙂"), max_size=40))
+def test_characters_that_are_a_token_a_byte_come_whole(text):
+    tokenizer = ByteFallback()
+    ids = tokenizer.encode(text)
+    stream = TextStream(tokenizer)
+    assert "".join(map(stream.push, ids)) + stream.finish() == tokenizer.decode(ids)
 
 
 def test_end_tokens_are_no_text():

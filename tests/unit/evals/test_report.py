@@ -82,6 +82,13 @@ def test_the_recipes_price_is_used(run_folder, without_charts):
     assert "$3.60 an hour" in page
 
 
+def test_a_machine_that_costs_nothing_costs_nothing(run_folder, without_charts):
+    rewrite(run_folder / "run.json", lambda run: run["recipe"]["run"].update(price_usd_per_hour=0.0))
+    written_page(run_folder)
+    report = json.loads((run_folder / "report.json").read_text())
+    assert {stage["cost_usd"] for stage in report["stages"]} == {report["price_usd_per_hour"]} == {0.0}
+
+
 def test_the_page_is_one_well_formed_file_that_asks_for_nothing(finished):
     page = Page(finished[1])
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "img", "object"}

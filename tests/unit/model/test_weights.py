@@ -238,6 +238,18 @@ def test_a_setting_that_changes_the_maths_is_refused_by_name(folder, key, value)
     refused(folder, f"{key} = .* is not supported")
 
 
+def test_what_a_config_of_v3_leaves_out_is_what_transformers_takes_it_to_be(folder):
+    """All of these change the result and no shape: with our own defaults, for small models, it was another model."""
+    transformers = pytest.importorskip("transformers")
+    table = json.loads((folder / "config.json").read_text())
+    for key in ("n_group", "topk_group", "num_experts_per_tok", "routed_scaling_factor", "norm_topk_prob"):
+        del table[key]
+    table["n_routed_experts"] = 256
+    found, expected = ModelConfig.from_hf(table), transformers.DeepseekV3Config()
+    for key in ("n_group", "topk_group", "num_experts_per_tok", "routed_scaling_factor", "norm_topk_prob"):
+        assert getattr(found, key) == getattr(expected, key), key
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -161,6 +161,20 @@ def test_a_fingerprint_changes_with_the_data_files_content(path: Path, tmp_path:
     assert before["zero"] != after["zero"]
 
 
+def test_a_fingerprint_changes_with_any_file_of_a_folder_of_documents(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "texts" / "more"
+    folder.mkdir(parents=True)
+    path.write_text(RECIPE.replace("PATH", str(tmp_path / "texts")))
+    seen = set()
+    for text in ("one", "two"):
+        (folder / "a.txt").write_text(text)
+        seen.add(load_recipe(path).fingerprints()["base"])
+    (folder / "b.txt").write_text("three")
+    seen.add(load_recipe(path).fingerprints()["base"])
+    assert len(seen) == 3
+    assert load_recipe(path).fingerprints()["base"] in seen
+
+
 def test_a_fingerprint_changes_with_the_content_of_a_file_of_pairs(path: Path, tmp_path: Path) -> None:
     pairs, heldout = tmp_path / "pairs.jsonl", tmp_path / "heldout.jsonl"
     stage = f'[[stage]]\nname = "p"\nmethod = "preference"\nstart_from = "base"\ndata = "{pairs}"\n'

@@ -1,5 +1,6 @@
 """What a refusal shows, and what is looked at before the first step."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from moreseek.errors import InputError
 from moreseek.recipes.preflight import check_inputs
 from moreseek.recipes.recipe import Recipe, load_recipe
-from moreseek.recipes.runner import difference
+from moreseek.recipes.runner import difference, examined
+from moreseek.recipes.stages import training_documents
 
 RECIPE = """
 [problems]
@@ -83,10 +85,51 @@ def test_a_file_that_a_later_stage_needs_is_read_before_the_first_step(
         check_inputs(recipe, recipe.stages)
 
 
+def test_tasks_that_count_as_never_trained_on_are_not_trained_on(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text("".join(map(problem, (3, 50))))
+    other = f'[{{source="file",path="{tmp_path}/other.jsonl",settings={{all=true}}}}]'
+    recipe = load_recipe(recipe.path, [f"eval.unseen={other}", "eval.unseen_problems=2"])
+    with pytest.raises(InputError, match=r"also training problems: '3\+1='"):
+        check_inputs(recipe, recipe.stages)
+
+
+@pytest.mark.parametrize("turn", ["6+1=", "Compute 6+1="])
+def test_a_conversation_that_asks_what_is_examined_is_no_document(recipe: Recipe, tmp_path: Path, turn: str) -> None:
+    lines = [
+        {"text": "6+1="},  # a text is what it is
+        {"messages": [{"role": "user", "content": "1+1="}, {"role": "assistant", "content": "2"}]},
+        {"messages": [{"role": "user", "content": turn}, {"role": "assistant", "content": "7"}]},
+    ]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chats = f'base.documents=[{{source="file",path="{tmp_path}/chats.jsonl"}}]'
+    recipe = load_recipe(recipe.path, [chats, "eval.problems=3", 'eval.prompt_template="Compute {prompt}"'])
+    stage = recipe.stage("base")
+    with pytest.raises(InputError, match=r"stage 'base'.*held out.*6\+1="):
+        list(training_documents(recipe, stage))
+
+
+def test_pairs_on_a_question_as_the_evaluation_poses_it_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    """So an arena writes them down: with the template around the problem."""
+    (tmp_path / "pairs.jsonl").write_text("".join(pair(n).replace(f"{n}+1=", f"Compute {n}+1=") for n in range(9)))
+    posed = load_recipe(recipe.path, ["eval.problems=3", 'eval.prompt_template="Compute {prompt}"'])
+    with pytest.raises(InputError, match="held-out problems are also training pairs: 'Compute"):
+        check_inputs(posed, [posed.stage("preferred")])
+    check_inputs(recipe, [recipe.stage("preferred")])
+
+
 def test_only_the_stages_that_are_still_to_run_are_looked_at(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").unlink()
     check_inputs(recipe, [recipe.stage("zero")])
     check_inputs(recipe, [])
+
+
+@pytest.mark.parametrize(
+    ("greedy", "shown"),
+    [({"value": 0.5, "ci_low": 0.25, "ci_high": 0.75}, "50.0% (95 %: 25.0% to 75.0%)"), (None, "unknown")],
+)
+def test_an_evaluation_is_told_in_a_line_also_where_every_verifier_failed(greedy: object, shown: str) -> None:
+    line = examined({"greedy": greedy, "mean_completion_tokens": 3.25}, 4.4)
+    assert line == f"held-out accuracy {shown}, 3.2 tokens, evaluated in 4 s"
 
 
 def test_every_difference_is_shown_old_to_new_with_its_whole_key() -> None:

@@ -1,6 +1,7 @@
 """GRPO: what is learnt from, what is counted, when it stops, and that a step does what it is for."""
 
 import itertools
+import json
 import math
 
 import pytest
@@ -319,6 +320,26 @@ def test_verifiers_that_are_gone_stop_an_old_run_at_once(make_grpo):
         updates(grpo)
 
 
+def test_messages_that_are_all_different_do_not_fill_the_checkpoints(make_grpo):
+    """Verifiers like to quote the completion. Ten thousand steps of that would be megabytes in each state.json."""
+    numbers = itertools.count()
+
+    def score(problem, text):
+        raise (
+            ValueError("I cannot read it") if next(numbers) % 10 == 0 else ValueError(f"{next(numbers)} " + "?" * 9999)
+        )
+
+    grpo = make_grpo(score, group_size=128, max_verifier_error_share=1.0)
+    for step in range(1, 4):
+        updates(grpo, step)
+    state = grpo.state()
+    assert len(json.dumps(state)) < 50_000
+    assert sum(state["errors"].values()) == state["scored"] == 3 * 256
+    grpo.settings = grpo.settings.model_copy(update={"max_verifier_error_share": 0.5})
+    with pytest.raises(FaultError, match=r"100% of 1024 .* times: answer: ValueError: I cannot read it"):
+        updates(grpo, 4)
+
+
 def test_a_completion_on_which_two_verifiers_fail_counts_once(make_grpo, verifier):
     rubric = [{"name": name, "verifier": verifier(always(None))} for name in ("one", "two")]
     with pytest.raises(FaultError, match="verifiers failed on 100% of 8 completions"):
@@ -340,6 +361,13 @@ def test_a_verifier_that_always_fails_on_a_tolerant_run_makes_no_update(make_grp
     assert "reward" not in metrics  # an unknown reward is not 0
     assert "reward unknown" in grpo.headline(metrics)
     assert grpo.recent == []
+
+
+def test_a_problem_that_leaves_no_room_is_told_before_the_first_step(make_grpo):
+    """The engine would refuse it in the step that draws it, hours later and at every resume."""
+    make_grpo(always(1.0), max_completion_tokens=100)
+    with pytest.raises(InputError, match=r"problem '\d\+1=' has \d+ tokens.*max_completion_tokens 123.*context of 128"):
+        make_grpo(always(1.0), max_completion_tokens=123)
 
 
 def test_a_wrong_verifier_is_refused_before_the_first_step(make_grpo):

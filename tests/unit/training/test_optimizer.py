@@ -196,6 +196,17 @@ def test_state_goes_through_a_file_by_name_and_continues_bit_for_bit(model, name
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
+@pytest.mark.parametrize(("device", "expected"), [("cuda", "meta"), ("xpu", "meta"), ("mps", "cpu")])
+def test_a_loaded_step_count_lies_where_adamw_counts_on(model, device, expected):
+    """Fused kernels read the count on their own device; the plain ones count on the CPU. A GPU's pointer to the CPU's
+    memory ends the process. (Parameters on "meta" stand for those of the accelerator.)
+    """
+    count = {f"{name}/step": torch.tensor(3.0) for name, _ in model.named_parameters()}
+    optimizers = Optimizers(model.to("meta"), OptimizerSettings(), torch.device(device))
+    optimizers.load_state(count)
+    assert {part.state[p]["step"].device.type for part, _ in optimizers.parts for p in part.state} == {expected}
+
+
 def test_loaded_state_is_a_copy(model):
     settings = OptimizerSettings()
     optimizers = Optimizers(model, settings, CPU)

@@ -9,6 +9,7 @@ from moreseek.model.transformer import Transformer, build
 from moreseek.records import Problem
 from moreseek.training.packing import RolloutBatch, pack
 from moreseek.training.rollouts import Rollout
+from moreseek.training.scoring import completion_logprobs
 
 CPU = torch.device("cpu")
 SHAPE = {
@@ -98,3 +99,18 @@ def test_shared_prompts_give_the_gradient_of_separate_texts(model):
 def test_a_prompt_is_computed_once():
     (batch,) = pack(EQUAL_PROMPTS, [0.0] * 6, [0.0] * 6, 10_000, CPU)
     assert batch.ids.numel() == 2 * 12 + 6 * 5  # the last token of a completion predicts nothing
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_padding_counts_for_no_expert(case):
+    """In batches of unequal completions it may be the larger part, and it all goes to the same experts."""
+    rollouts, shared = CASES[case]
+    model = build(ModelConfig(model_type="deepseek_v3", **SHAPE), seed=1).train()
+    [router] = model.routers()
+    texts = sum(len(one.prompt_ids) + len(one.completion_ids) for one in rollouts)
+    if shared:  # prompts are computed once, and a completion's last token predicts nothing
+        prompts = {tuple(one.prompt_ids) for one in rollouts}
+        texts = sum(map(len, prompts)) + sum(len(one.completion_ids) - 1 for one in rollouts)
+    for batch in pack(rollouts, [1.0] * len(rollouts), [1.0] * len(rollouts), 10_000, CPU):
+        completion_logprobs(model, batch)
+    assert router.load.sum() == 2 * texts

@@ -1,5 +1,7 @@
 """The pretraining method: which losses a step has."""
 
+from dataclasses import replace
+
 import pytest
 
 from moreseek.data.loader import PackedLoader
@@ -40,3 +42,16 @@ def test_the_mtp_module_learns_from_the_first_step(pretrain):
 
 def test_without_weight_it_never_learns(pretrain):
     assert "mtp_loss" not in parts(pretrain(mtp_weight=0), 10)[1]
+
+
+def test_padding_counts_for_no_expert(pretrain, tmp_path):
+    """It would: rows of padding all choose the same experts, whose bias would fall for it."""
+    method = pretrain(balance_weight=0.1)
+    method.loader = PackedLoader(write_shards(tmp_path / "five", [[1, 2, 3, 4, 0]] * 200, 32, "none"), 8, 2, seed=1)
+    [[batch]] = method.updates(1)
+    assert (batch.documents >= 0).sum() == 10  # of 16
+    [router] = method.model.train().routers()
+    _, parts = method.loss(batch)
+    assert router.load.sum() == 10
+    shortened = replace(batch, ids=batch.ids[:, :5], targets=batch.targets[:, :5], documents=batch.documents[:, :5])
+    assert method.loss(shortened)[1]["balance_loss"] == pytest.approx(parts["balance_loss"])
