@@ -57,6 +57,29 @@ def test_an_ending_has_its_code_and_its_message(
     assert "Traceback" not in message
 
 
+def words(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Both outputs of a real command line in a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["moreseek", *arguments])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit):
+        moreseek.cli.main()
+    return "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("group", [(), ("arena",)])
+def test_the_list_of_commands_fits_a_terminal_of_80_columns(group, monkeypatch, capsys) -> None:
+    listed = words(*group, "--help", monkeypatch=monkeypatch, capsys=capsys)
+    assert "..." not in listed.split("Commands:")[1]
+
+
+def test_a_wrong_command_line_says_where_its_help_is(monkeypatch, capsys) -> None:
+    said = words("eval", "m", "--problem", "x", monkeypatch=monkeypatch, capsys=capsys)
+    assert said.startswith("moreseek: No such option")
+    assert said.endswith(" eval --help` shows how.\n")
+    assert words(monkeypatch=monkeypatch, capsys=capsys).startswith("Usage: ")
+
+
 def test_a_full_disk_says_what_to_do(ending: Ending) -> None:
     code, message = ending(OSError(errno.ENOSPC, "No space left on device", "/runs/a/metrics.jsonl"))
     assert code == 3
