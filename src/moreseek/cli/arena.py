@@ -1,6 +1,7 @@
 """`moreseek arena`: an arena of one's own; boards and comparisons from its database or from files of votes."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -158,7 +159,10 @@ def compare(
     cap: Cap = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether B is better than A, and how sure. Exit code 1 when B is significantly worse."""
+    """Say whether B is better than A, and how sure.
+
+    Exit code 1 when B is worse by the verdict that holds however often one looks.
+    """
     from moreseek.arena.compare import compare as compare_two
     from moreseek.cli.boards import Selection, clusters_named, print_comparison
 
@@ -167,7 +171,9 @@ def compare(
     if arena is not None:
         if format != "auto":
             raise InputError("--format is for files of votes, and this is an arena's database.")
-        chosen = selection.of(arena.votes(judge or ""), "the arena's database")
+        if judge is None and arena.judges and not len(arena.votes()):
+            raise InputError(f"{votes}: nobody has voted there; with --judge it is what {_or(arena.judges)} said.")
+        chosen = selection.of(arena.votes(judge or ""), votes)
     elif judge is not None:
         raise InputError("--judge is for an arena's database: a file of votes has no judges.")
     else:
@@ -179,6 +185,10 @@ def compare(
         print_comparison(result)
     if result["verdict"] == "worse":
         raise typer.Exit(1)
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)
 
 
 @app.command()

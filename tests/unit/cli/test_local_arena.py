@@ -74,7 +74,10 @@ def test_a_run_becomes_an_arena_that_is_judged_and_goes_on(run_folder, command):
         command("compare", "tiny base", "tiny zero", "--votes", database, "--judge", "verifier", "--json").out
     )
     assert compared["direct"]["battles"] == 6
-    assert "no vote is left" in command("compare", "tiny base", "tiny zero", "--votes", database, code=2).err
+    unjudged = command("compare", "tiny base", "tiny zero", "--votes", database, code=2).err
+    assert "nobody has voted there; with --judge it is what verifier said" in unjudged
+    nothing = command("export", database, run_folder / "pairs.jsonl", "--preferences").err
+    assert "What a judge preferred is exported by --judge verifier." in nothing
     assert "no judge 'gpt'" in command("judge", run_folder, "--judge", "gpt", code=2).err
     assert "no judge 'gpt'" in command("leaderboard", database, "--judge", "gpt", code=2).err
 
