@@ -1,6 +1,7 @@
 """The command line. Every command imports what it needs when it runs, so that --help answers at once."""
 
 import errno
+import io
 import json
 import os
 import signal
@@ -61,6 +62,9 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 def main() -> None:
     """Entry point: runs a command and turns a MoreseekError into its message and exit code."""
     _calm_openmp()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # not every terminal has all that models write; '?' is no crash
     sys.path.append(str(Path.cwd()))  # a recipe may name functions of the user's own modules
     try:
         code = app(standalone_mode=False)  # typer hands an Exit's code back instead of raising it
@@ -110,7 +114,7 @@ def _system_fault(error: OSError) -> str:
     """What the system refused, where, and what to do about it."""
     where = f"{error.filename}: " if error.filename is not None else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}the disk is full. Whole checkpoints are kept: make room and start the same command again."
+        return f"{where}the disk is full. What was complete is kept: make room and start the same command again."
     return f"{where}{error.strerror or error}."
 
 

@@ -1,6 +1,8 @@
 """What ends a command becomes its message and its exit code."""
 
 import errno
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -78,6 +80,20 @@ def test_a_wrong_command_line_says_where_its_help_is(monkeypatch, capsys) -> Non
     assert said.startswith("moreseek: No such option")
     assert said.endswith(" eval --help` shows how.\n")
     assert words(monkeypatch=monkeypatch, capsys=capsys).startswith("Usage: ")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "latin-1"])
+def test_a_terminal_without_a_letter_shows_a_question_mark_and_no_traceback(encoding, tmp_path) -> None:
+    votes = tmp_path / "votes.csv"
+    votes.write_text("a,b,outcome\nträge,快,tie\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "moreseek", "arena", "leaderboard", votes], capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode(encoding)
+    assert "?" in shown
+    assert "1000" in shown
 
 
 def test_a_full_disk_says_what_to_do(ending: Ending) -> None:
