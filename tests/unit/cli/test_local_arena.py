@@ -176,11 +176,11 @@ def test_checkpoints_are_contestants_with_a_trend(run_folder, command):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("run = '.'\nstage = 'zer'", "no stage 'zer'|no finished stage 'zer'"),
+        ("run = '.'\nstage = 'zer'", "contestant '.*no finished stage 'zer'"),
         ("run = '.'\nstage = 'zer'\nstep = 2", "no stage 'zer'. Did you mean 'zero'"),
         ("run = '.'\nstage = 'zero'\nstep = 3", r"no checkpoint of step 3 .*kept: 2, 4"),
         ("run = '..'\nstage = 'zero'\nstep = 3", "is not a run"),
-        ("path = '../nothing'", "neither a run"),
+        ("path = '../nothing'", "contestant '.*neither a run"),
         ("path = 'x'\nrun = 'y'", "needs one of url, run and path"),
         ("url = 'https://a.example/v1'", "url and model belong together"),
         ("path = 'x'\nstage = 'zero'", "belong to a run"),
