@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import tomllib
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,12 +22,14 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=BaseModel)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises InputError with the line where it is malformed."""
+def read_toml(path: Path, what: str = "file") -> dict[str, Any]:
+    """Read a TOML file, with or without a UTF-8 byte-order mark. Raises InputError with the line of a mistake."""
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; a .toml file is needed.")
     if not path.is_file():
-        raise InputError(f"{path}: no such recipe. `ls recipes/` shows the ones that ship.")
+        raise InputError(f"{path}: no such {what}.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason}).") from error
     except tomllib.TOMLDecodeError as error:
@@ -91,10 +94,45 @@ def explain(settings: type[BaseModel], item: Any, where: str) -> str:
         return f"{where}: unknown key '{key}'{did_you_mean(location[-1], known)}"
     if item["type"] == "missing":
         return f"{where}: key '{key}' is missing."
-    message = item["msg"].removeprefix("Value error, ")
+    message = _in_our_words(item)
     shown = "" if isinstance(item.get("input"), dict) else f" (found {_short(repr(item.get('input')))})"
     told = f"{key}: {message}{shown}" if key else f"{message}{shown}"
     return f"{where}: {told}" if told.endswith((".", "?")) else f"{where}: {told}."
+
+
+def _in_our_words(item: Any) -> str:
+    """What is wrong with a value. pydantic speaks of strings, dictionaries and parsing; people wrote TOML or JSON."""
+    needed = _NEEDED.get(item["type"])
+    if needed is None:
+        return item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{needed} is needed".format(**item.get("ctx", {}))
+
+
+_NEEDED = {
+    "string_type": "a text in quotes",
+    "string_too_short": "a text that is not empty",
+    "string_pattern_mismatch": "a text of the form {pattern}",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "dict_type": "a table of keys and values",
+    "model_type": "a table of keys and values",
+    "model_attributes_type": "a table of keys and values",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "too_short": "a longer list",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "literal_error": "{expected}",
+}
+"""By pydantic's type of error."""
 
 
 def _short(text: str) -> str:
@@ -117,7 +155,7 @@ def _table_at(settings: type[BaseModel], location: Sequence[str]) -> type[BaseMo
 
 
 def import_name(name: str) -> Callable[..., Any]:
-    """The function behind ``package.module:function``. Raises InputError that says which half is wrong."""
+    """The function behind ``package.module:function``. Raises InputError that says which half is wrong, and where."""
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
         raise InputError(f"'{name}': name a function as package.module:function.")
@@ -125,8 +163,20 @@ def import_name(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise InputError(f"'{name}': cannot import {module_name} ({error}).") from error
+    except Exception as error:  # foreign code: a slip in it is its author's, and no defect of ours
+        raise InputError(f"'{name}': cannot import {module_name}: {told(error, module_name)}.") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise InputError(f"'{name}': {module_name} has no function '{attribute}'{did_you_mean(attribute, known)}")
     return function
+
+
+def told(error: BaseException, module_name: str) -> str:
+    """What foreign code raised, and at which line of its module: 'KeyError: 3 (rules.py:12)'."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}:{error.lineno})"
+    steps = list(traceback.walk_tb(error.__traceback__))
+    inside = [line for frame, line in steps if frame.f_globals.get("__name__") == module_name]
+    where = f" ({module_name.rpartition('.')[2]}.py:{inside[-1]})" if inside else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -154,6 +154,8 @@ def read_jsonl(path: Path | str, record: type[Record]) -> Iterator[Record]:
 def read_numbered(path: Path | str, record: type[Record]) -> Iterator[tuple[int, Record]]:
     """The same, each with the number of its line, from 1."""
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; a file of one JSON object a line is needed.")
     if not path.is_file():
         raise InputError(f"{path}: no such file. Check the path in the recipe or on the command line.")
     with path.open("rb") as lines:
@@ -173,7 +175,9 @@ def _parse_line(text: str, record: type[Record], where: str) -> Record:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(f"{where}: holds half of a character (a lone surrogate). Re-encode that line.") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not a JSON object on one line ({error.msg}, column {error.colno}).") from error
+    except RecursionError as error:
         raise InputError(f"{where}: not a JSON object on one line ({error}).") from error
     if not isinstance(value, dict):
         raise InputError(f'{where}: a JSON object such as {{"prompt": …}} is needed, found {type(value).__name__}.')

@@ -149,6 +149,8 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """Read one of the run folder's JSON files. Raises InputError where it is damaged or lacks one of the keys."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
         missing = [key for key in keys if key not in value]
         if missing:
             raise ValueError(f"no '{missing[0]}' in it")

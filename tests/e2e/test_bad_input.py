@@ -43,6 +43,8 @@ def test_a_typo_on_the_command_line_gets_did_you_mean(recipe: Path, moreseek: Mo
         ('zero.rubric=[{name="mine",verifier="verifyers:length"}]', "cannot import verifyers"),
         ('zero.rubric=[{name="mine",verifier="verifiers:always_right"}]', "gave 1 to the right"),
         ("eval.prompt_template=Solve.", "has no {prompt}"),
+        ("eval.max_completion_tokens=9999", "[eval]: max_completion_tokens = 9999 leaves no room"),
+        ("zero.max_completion_tokens=9999", "stage 'zero': max_completion_tokens = 9999 leaves no room"),
     ],
 )
 def test_what_a_later_stage_would_miss_is_told_before_the_first_step(

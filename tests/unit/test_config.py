@@ -1,6 +1,7 @@
 """Settings: what a person mistypes is named with its place, and with what was probably meant."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field
@@ -70,7 +71,7 @@ def test_every_mistake_of_a_table_is_listed_with_its_key() -> None:
     text = str(refused.value)
     assert "key 'steps' is missing" in text
     assert "unknown key 'inner.rte'. Did you mean 'rate'?" in text
-    assert "inner.rate: Input should be greater than 0 (found -1)" in text
+    assert "inner.rate: a number above 0 is needed (found -1)" in text
     assert "unknown key 'inners.1.rat'. Did you mean 'rate'?" in text
     assert "unknown key 'maybe.rates'. Did you mean 'rate'?" in text
 
@@ -117,7 +118,67 @@ def test_a_file_that_is_not_toml_is_named(content: bytes, said: str, tmp_path: P
         read_toml(path)
 
 
-def test_a_missing_recipe_says_where_recipes_are(tmp_path: Path) -> None:
-    for path in (tmp_path / "gone.toml", tmp_path):
-        with pytest.raises(InputError, match="no such recipe"):
-            read_toml(path)
+def test_a_missing_file_and_a_folder_in_its_place_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.toml: no such recipe\."):
+        read_toml(tmp_path / "gone.toml", "recipe")
+    with pytest.raises(InputError, match=r"a folder; a \.toml file is needed"):
+        read_toml(tmp_path)
+
+
+def test_a_file_as_windows_editors_write_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_bytes(b"\xef\xbb\xbfa = 1\r\n[b]\r\nc = 2\r\n")
+    assert read_toml(path) == {"a": 1, "b": {"c": 2}}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def f(problem, completion)\n    return 1\n", r"SyntaxError: expected ':' \(slips\.py:1\)"),
+        ("import math\n\nLIMIT = 1 / 0\n", r"ZeroDivisionError: division by zero \(slips\.py:3\)"),
+        ("import no_such_package\n", "No module named 'no_such_package'"),
+    ],
+)
+def test_a_slip_in_a_users_module_is_told_with_its_line(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slips.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=f"'slips:f': cannot import slips.*{said}"):
+        import_name("slips:f")
+
+
+class Typed(Settings):
+    """A field of every sort."""
+
+    text: str = Field("a", min_length=1, pattern="^[a-z]*$")
+    whole: int = Field(1, ge=0, lt=9)
+    number: float = Field(0.5, allow_inf_nan=False)
+    flag: bool = True
+    table: dict[str, int] = {}
+    items: tuple[int, ...] = ()
+    word: Literal["left", "right"] = "left"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"text": 3}, "text: a text in quotes is needed (found 3)."),
+        ({"text": ""}, "text: a text that is not empty is needed (found '')."),
+        ({"text": "A"}, "text: a text of the form ^[a-z]*$ is needed (found 'A')."),
+        ({"whole": "many"}, "whole: a whole number is needed (found 'many')."),
+        ({"whole": 2.5}, "whole: a whole number is needed (found 2.5)."),
+        ({"whole": -1}, "whole: a number of at least 0 is needed (found -1)."),
+        ({"whole": 9}, "whole: a number below 9 is needed (found 9)."),
+        ({"number": "x"}, "number: a number is needed (found 'x')."),
+        ({"number": float("inf")}, "number: a finite number is needed (found inf)."),
+        ({"flag": "perhaps"}, "flag: true or false is needed (found 'perhaps')."),
+        ({"table": [1]}, "table: a table of keys and values is needed (found [1])."),
+        ({"items": 3}, "items: a list is needed (found 3)."),
+        ({"word": "up"}, "word: 'left' or 'right' is needed (found 'up')."),
+    ],
+)
+def test_a_wrong_value_is_told_in_the_words_of_toml(value: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse(Typed, value, "r.toml: [x]")
+    assert str(error.value) == f"r.toml: [x]: {said}"

@@ -102,6 +102,13 @@ def test_a_damaged_record_is_named_with_what_to_do(text: str, tmp_path: Path) ->
         read_json(path, STAGE_KEYS)
 
 
+def test_a_record_that_is_no_object_is_damaged_whatever_it_is_read_for(tmp_path: Path) -> None:
+    path = tmp_path / "eval.json"
+    path.write_text("[]")
+    with pytest.raises(InputError, match=r"eval\.json: cannot be read \(not a JSON object\)"):
+        read_json(path)
+
+
 def test_a_stage_that_was_not_begun_has_no_record(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).stage(0, "base").record() == {}
     assert RunFolder(tmp_path).stages() == []

@@ -64,7 +64,7 @@ def bradley_terry(
         V = sandwich(cells, found)
         if clusters and len(votes):
             V = np.array(clustered(votes, found, list(clusters.values()), V))
-    counted = {name: cluster_count(labels) for name, labels in clusters.items()}
+    counted = {name: cluster_count(labels) for name, labels in clusters.items()} if len(votes) else {}
     return Ratings(
         votes.names, found.theta, V, cells, found, component, {k: max(2, v) for k, v in counted.items()}, level,
         min_votes, lambda: _side(votes, cells, found, list(clusters.values())),
@@ -135,6 +135,6 @@ def _cautions(cells: Cells, clusters: dict[str, int]) -> list[str]:
     if cells.self_battles:
         out.append(Caution("self_battles", battles=plain(cells.self_battles)))
     for name, count in clusters.items():
-        if count < FEW_CLUSTERS:
+        if cells.votes and count < FEW_CLUSTERS:
             out.append(Caution("few_clusters", clusters=count, by=name, df=max(1, count - 1)))
     return out

@@ -95,6 +95,8 @@ def _choose(file: VoteFile, header: Sequence[str], wanted: str) -> Format:
             return candidate
     needed = " or ".join(f"{each.a}, {each.b}, {each.outcome}" for each in known[wanted])
     shown = ", ".join(header[:12])
+    if len(header) == 1 and ";" in shown:
+        shown += " (columns are parted by commas, or in a .tsv file by tabs, and these by semicolons)"
     raise (
         file.fault(0, f"no columns {needed}; found {shown}.")
         if file.is_json

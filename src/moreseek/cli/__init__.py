@@ -1,13 +1,14 @@
 """The command line. Every command imports what it needs when it runs, so that --help answers at once."""
 
 import errno
+import io
 import json
 import os
 import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,6 +64,9 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 def main() -> None:
     """Entry point: runs a command and turns a MoreseekError into its message and exit code."""
     _calm_openmp()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # not every terminal has all that models write; '?' is no crash
     sys.path.append(str(Path.cwd()))  # a recipe may name functions of the user's own modules
     try:
         code = app(standalone_mode=False)  # typer hands an Exit's code back instead of raising it
@@ -80,7 +84,7 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own usage errors carry one; anything else is a defect
             raise
-        _complain(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
+        _complain_of_usage(error)
         sys.exit(2)
     if code == 130:  # typer answers Ctrl-C with this code and without a word
         _complain("stopped.")
@@ -112,8 +116,18 @@ def _system_fault(error: OSError) -> str:
     """What the system refused, where, and what to do about it."""
     where = f"{error.filename}: " if error.filename is not None else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}the disk is full. Whole checkpoints are kept: make room and start the same command again."
+        return f"{where}the disk is full. What was complete is kept: make room and start the same command again."
     return f"{where}{error.strerror or error}."
+
+
+def _complain_of_usage(error: Any) -> None:
+    """What click says of a wrong command line, and where its help is; without any argument the help itself."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if message.startswith("Usage:"):
+        sys.stderr.write(f"{message}\n")
+    else:
+        end = "" if message.endswith((".", "?")) else "."
+        _complain(message + (f"{end} `{context.command_path} --help` shows how." if context else ""))
 
 
 def _complain(message: str) -> None:
@@ -140,9 +154,11 @@ def run(
     directory: Annotated[Path | None, typer.Option("--dir", help="run folder (default: runs/NAME)")] = None,
     stage: Annotated[str | None, typer.Option(help="run up to and with this stage")] = None,
     seed: Annotated[int | None, typer.Option(help="replaces run.seed")] = None,
-    accept_changes: Annotated[bool, typer.Option(help="go on with a half-done stage whose settings changed")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="go on with a half-done stage whose settings changed")
+    ] = False,
 ) -> None:
-    """Run a recipe: skip what is done, resume what is not, end with a report."""
+    """Run a recipe: skip what is done, resume the rest, write a report."""
     from moreseek.recipes.recipe import load_recipe
     from moreseek.run_folder import RunFolder
 
@@ -176,23 +192,23 @@ def status(
 @app.command()
 def serve(
     models: Annotated[list[str], typer.Argument(help="one or more, each as for chat, or NAME=MODEL", metavar="MODEL…")],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 is every one")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port; 0 takes a free one", min=0, max=65535)] = 8000,
     api_key: Annotated[
         list[str] | None,
-        typer.Option(help="Clients must send it; may be given several times.", envvar="MORESEEK_API_KEY"),
+        typer.Option(help="clients must send it; may be given several times", envvar="MORESEEK_API_KEY"),
     ] = None,
-    api_key_file: Annotated[Path | None, typer.Option(help="A file of keys, one a line.")] = None,
-    running: Annotated[int, typer.Option(help="Completions that a model writes at once.", min=1)] = 256,
-    queue: Annotated[int, typer.Option(help="Requests that wait for a model at most.", min=0)] = 256,
-    memory: Annotated[float | None, typer.Option(help="GiB for the weights of all loaded models.", min=0)] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="a file of keys, one a line")] = None,
+    running: Annotated[int, typer.Option(help="completions that a model writes at once", min=1)] = 256,
+    queue: Annotated[int, typer.Option(help="requests that wait for a model at most", min=0)] = 256,
+    memory: Annotated[float | None, typer.Option(help="GiB for the weights of all loaded models", min=0)] = None,
     idle: Annotated[
-        float | None, typer.Option(help="Seconds after which a model that nobody uses is unloaded.", min=0)
+        float | None, typer.Option(help="seconds after which a model that nobody uses is unloaded", min=0)
     ] = None,
-    drain: Annotated[float, typer.Option(help="Seconds that answers get to end after SIGTERM.", min=0)] = 60,
+    drain: Annotated[float, typer.Option(help="seconds that answers get to end after SIGTERM", min=0)] = 60,
     documents: Annotated[
         list[str] | None,
-        typer.Option(help="A folder to answer from, with sources; NAME=FOLDER for one of the models."),
+        typer.Option(help="a folder to answer from, with sources; NAME=FOLDER for one of the models"),
     ] = None,
     precision: Precision = Sampling.AUTO,
 ) -> None:
@@ -207,13 +223,13 @@ def serve(
 @app.command()
 def bench(
     model: Model,
-    batch: Annotated[list[int], typer.Option(help="Requests at once; may be given several times.", min=1)] = [1, 8, 64],  # noqa: B006  (typer reads it as the default)
-    prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt.", min=1)] = 64,
-    new_tokens: Annotated[int, typer.Option(help="Tokens that are written.", min=1)] = 128,
+    batch: Annotated[list[int], typer.Option(help="requests at once; may be given several times", min=1)] = [1, 8, 64],  # noqa: B006  (typer reads it as the default)
+    prompt_tokens: Annotated[int, typer.Option(help="tokens of a prompt", min=1)] = 64,
+    new_tokens: Annotated[int, typer.Option(help="tokens that are written", min=1)] = 128,
     precision: Precision = Sampling.AUTO,
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine samples from a model, and how far that is from its limit."""
+    """Measure tokens a second here, and how far that is from the limit."""
     from moreseek.cli.bench import measure, print_result
 
     result = measure(model, batch, prompt_tokens, new_tokens, precision.value)
@@ -246,7 +262,7 @@ def chat(
     seed: Annotated[int, typer.Option(help="the same seed gives the same answers")] = 0,
     precision: Precision = Sampling.AUTO,
 ) -> None:
-    """Talk to a model; its thinking is shown dimmed, apart from the answer."""
+    """Talk to a model. Its thinking is shown dimmed, apart from the answer."""
     from moreseek.cli.chat import talk
 
     talk(model, system, temperature, max_tokens, seed, precision.value)
@@ -265,7 +281,7 @@ def eval_(
     seed: Annotated[int, typer.Option(help="of problems and samples")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure a model on problems: greedy accuracy, pass@1, pass@k, cons@k with 95 % intervals."""
+    """Measure a model on problems. Greedy accuracy, pass@1, pass@k and cons@k, with 95 % intervals."""
     from moreseek.cli.evaluate import evaluate_model, print_result
 
     result = evaluate_model(
@@ -287,7 +303,7 @@ def convert(
         Type | None, typer.Option("--type", help="type of the weights (default: what the model has)")
     ] = None,
 ) -> None:
-    """Convert a model between Hugging Face folders, .gguf files and runs; nothing is overwritten."""
+    """Convert a model: Hugging Face folders, .gguf files, runs. Nothing is overwritten."""
     from moreseek.cli.convert import convert as write
 
     for note in write(model, target, to and to.value, type_ and type_.value):

@@ -1,6 +1,7 @@
 """`moreseek arena`: an arena of one's own; boards and comparisons from its database or from files of votes."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from moreseek.arena.replay import Replay
 
 app = typer.Typer(
-    help="Let people judge models blindly; rate contestants from votes; compare two of them.",
+    help="Let people judge models blindly, and rate them from votes.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -61,7 +62,7 @@ def leaderboard(
     plot: Annotated[Path | None, typer.Option(help="also draw the intervals: .png, .svg or .pdf")] = None,
     as_json: Json = False,
 ) -> None:
-    """Rate everybody in a file of votes: ratings with 95 % intervals, and ranks that can be shared."""
+    """Rate everybody from votes. Ratings with 95 % intervals, and ranks that can be shared."""
     from moreseek.arena.latex import latex_of
     from moreseek.cli.boards import Selection, features_named, make_board, print_board, rate, say_more, write_rows
 
@@ -158,7 +159,10 @@ def compare(
     cap: Cap = None,
     as_json: Json = False,
 ) -> None:
-    """Is B better than A, how sure is that, how many more votes? Exit code 1 when B is significantly worse."""
+    """Say whether B is better than A, and how sure.
+
+    Exit code 1 when B is worse by the verdict that holds however often one looks.
+    """
     from moreseek.arena.compare import compare as compare_two
     from moreseek.cli.boards import Selection, clusters_named, print_comparison
 
@@ -167,7 +171,9 @@ def compare(
     if arena is not None:
         if format != "auto":
             raise InputError("--format is for files of votes, and this is an arena's database.")
-        chosen = selection.of(arena.votes(judge or ""), "the arena's database")
+        if judge is None and arena.judges and not len(arena.votes()):
+            raise InputError(f"{votes}: nobody has voted there; with --judge it is what {_or(arena.judges)} said.")
+        chosen = selection.of(arena.votes(judge or ""), votes)
     elif judge is not None:
         raise InputError("--judge is for an arena's database: a file of votes has no judges.")
     else:
@@ -181,13 +187,17 @@ def compare(
         raise typer.Exit(1)
 
 
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)
+
+
 @app.command()
 def serve(
     config: Annotated[Path, typer.Option("--config", "--contestants", help="the arena's TOML: examples/arena.toml")],
     host: Annotated[str, typer.Option(help="0.0.0.0 lets others in")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8100,
 ) -> None:
-    """Serve an arena: two anonymous answers, a blind vote, then the names; a leaderboard and an audit page."""
+    """Serve an arena: battles, blind votes, boards. Names are shown after the vote; an audit page is there too."""
     from moreseek.cli.arena_site import serve as serve_site
 
     serve_site(config, host, port)
@@ -223,7 +233,7 @@ def export(
     ] = False,
     judge: JudgedBy = None,
 ) -> None:
-    """Write an arena's ledger as a hash-chained JSONL without texts, its battles with them, or preference pairs."""
+    """Write an arena's ledger, battles or preference pairs. The ledger is hash-chained and holds no texts."""
     from moreseek.cli.arena_site import export as export_to
 
     export_to(database, out, preferences, battles, judge)
@@ -235,7 +245,7 @@ def import_(
     database: Database,
     format: Format = "auto",
 ) -> None:
-    """Fill a new database from an exported ledger, or add another arena's votes. All of the file, or nothing."""
+    """Read an exported ledger or another arena's votes. All of the file goes into the database, or nothing."""
     from moreseek.cli.arena_site import import_ as import_from
 
     import_from(source, database, format)
@@ -250,7 +260,7 @@ def forget(
         bool, typer.Option("--votes", help="take the voter's votes off every board too, for good")
     ] = False,
 ) -> None:
-    """Erase the texts of a voter or of a battle, and what could lead to the person. Votes stay, unless --votes."""
+    """Erase a voter's or a battle's texts. What could lead to the person goes too; votes stay, unless --votes."""
     from moreseek.cli.arena_site import forget as forget_texts
 
     forget_texts(database, voter, battle, votes)

@@ -20,10 +20,7 @@ def serve(config: Path, host: str, port: int) -> None:
     from moreseek.cli.local_models import local_models
     from moreseek.cli.site import listen, run
 
-    try:
-        sock = listen(host, port)
-    except OSError as error:
-        raise InputError(f"{host}:{port}: cannot listen there ({error.strerror}). Choose another --port.") from error
+    sock = listen(host, port)
     with local_models(load_arena(config)) as settings:
         arena = open_arena(settings)
         there = [one for one in settings.contestant if not one.withdrawn]
@@ -95,6 +92,7 @@ def export(where: str, out: Path, preferences: bool, battles: bool, judge: str |
     """Write the ledger, or battles with their texts, or preference pairs."""
     from moreseek.arena.store.database import open_database
     from moreseek.arena.store.export import write_battles, write_ledger, write_preferences
+    from moreseek.arena.store.judges import names
 
     if judge is not None and not preferences:
         raise InputError("--judge goes with --preferences: a ledger holds every judge's judgements as it is.")
@@ -106,13 +104,16 @@ def export(where: str, out: Path, preferences: bool, battles: bool, judge: str |
             count = write_preferences(database, out, judge)
         else:
             count = (write_battles if battles else write_ledger)(database, out)
+        with database.read() as connection:
+            others = names(connection) if judge is None else []
     finally:
         database.close()
     unit = "preference pairs" if preferences else "battles" if battles else "lines"
     typer.echo(f"{out}: {count:,} {unit}.", err=True)
     if preferences and not count:
+        hint = f" What a judge preferred is exported by --judge {' or --judge '.join(others)}." if others else ""
         typer.echo(f"No {'rated vote' if judge is None else 'judgement'} preferred one of two answers whose texts are "
-                   "there.", err=True)  # fmt: skip
+                   f"there.{hint}", err=True)  # fmt: skip
 
 
 def import_(source: Path, where: str, format: str) -> None:

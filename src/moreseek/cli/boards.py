@@ -48,6 +48,8 @@ class Selection:
 
     def of(self, votes: Votes, where: str) -> Votes:
         """The chosen ones of some votes."""
+        if len(votes) == 0:
+            raise InputError(f"{where}: nobody has voted there.")
         for column, value in (("category", self.category), ("language", self.language)):
             if value is not None:
                 votes = votes.labelled(column, value)
@@ -149,20 +151,21 @@ def write_rows(board: dict[str, Any], path: Path) -> None:
 
 def print_board(board: dict[str, Any]) -> None:
     """A table for people, and what is to be known beside it."""
-    several = len({row["component"] for row in board["rows"]}) > 1
+    console = Console()
+    # Names come first: a narrow terminal goes without the column that the warning below says in words.
+    several = len({row["component"] for row in board["rows"]}) > 1 and console.width >= _WIDE
     table = Table(title=f"{escape(visible(board['board']))}: {board['votes']:,} votes", title_justify="left")
     for column in ("rank", "range"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("contestant", overflow="fold")
+    table.add_column("contestant", overflow="fold", min_width=12)
     for column in ("rating", "95 % interval", "battles", "wins", "ties", *(["component"] if several else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for row in board["rows"]:
         table.add_row(
-            str(row["rank"] or "–"), f"{row['rank_low']}–{row['rank_high']}" if row["rank"] else "provisional",
+            str(row["rank"] or "–"), f"{row['rank_low']}–{row['rank_high']}" if row["rank"] else "–",
             escape(visible(row["name"])), f"{row['rating']:.0f}", f"{row['ci_low']:.0f} to {row['ci_high']:.0f}",
             *(f"{row[key]:,.6g}" for key in ("battles", "wins", "ties")), *([str(row["component"])] if several else []),
         )  # fmt: skip
-    console = Console()
     console.print(table)
     for line in _below(board):
         console.print(escape(line), highlight=False)
@@ -170,8 +173,14 @@ def print_board(board: dict[str, Any]) -> None:
         console.print(escape(visible(warning)), style="yellow", highlight=False)
 
 
+_WIDE = 100
+"""Columns of a terminal from which on components have a column."""
+
+
 def _below(board: dict[str, Any]) -> list[str]:
     lines = []
+    if any(row["provisional"] for row in board["rows"]):
+        lines.append("– is provisional: too few battles for a rank.")
     if board["clusters"]:
         counted = " and ".join(f"{count:,} {name}s" for name, count in board["clusters"].items())
         lines.append(f"Intervals allow for votes that depend on one another, by {counted}.")
@@ -196,8 +205,8 @@ def print_comparison(result: dict[str, Any]) -> None:
     said = {"better": f"{b} is better than {a}", "worse": f"{b} is worse than {a}", "undecided": "Undecided so far"}
     lines = [
         f"{said[result['verdict']]} (error at most {1 - result['level']:.0%}, however often one looks).",
-        f"Difference: {_points(result['difference'])}, p = {result['difference']['p']:.2g}, from {result['votes']:,} "
-        f"votes; {b} would score {result['expected_score']:.1%} against {a}, ties counted half.",
+        f"Difference, for one look: {_points(result['difference'])}, p = {result['difference']['p']:.2g}, from "
+        f"{result['votes']:,} votes; {b} would score {result['expected_score']:.1%} against {a}, ties counted half.",
         _direct(result["direct"], b, a),
     ]
     if result["anytime"]["ci_low"] is not None:

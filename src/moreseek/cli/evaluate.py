@@ -62,7 +62,7 @@ def print_result(result: dict[str, Any]) -> None:
         ("greedy", "greedy accuracy"), ("pass_at_1", "pass@1"), ("pass_at_k", f"pass@{result['k']}"),
         ("cons_at_k", f"cons@{result['k']}"),
     ):  # fmt: skip
-        if result.get(key):
+        if result.get(key) and (result["k"] > 1 or not key.endswith("_k")):  # of one sample they say pass@1 again
             estimate = result[key]
             table.add_row(label, f"{estimate['value']:.1%}", f"{estimate['ci_low']:.1%} to {estimate['ci_high']:.1%}")
     table.add_row("mean length", f"{result['mean_completion_tokens']:.1f} tokens", "")

@@ -104,7 +104,7 @@ def _stage(one: Contestant) -> StageFolder:
 def _model_of(one: Contestant) -> tuple[Path, str]:
     """Where its weights are, and what they are called."""
     if one.path:
-        path = resolve_model(one.path)
+        path = _resolve(one, one.path)
         return path, path.stem if path.is_file() else path.resolve().name
     name = Path(one.run).resolve().name
     if one.step is not None:
@@ -115,8 +115,15 @@ def _model_of(one: Contestant) -> tuple[Path, str]:
             raise InputError(f"contestant '{one.name}': no checkpoint of step {one.step} in {stage.path} "
                              f"(kept: {kept}).")  # fmt: skip
         return path, f"{name}/{one.stage} @{one.step}"
-    path = resolve_model(f"{one.run}/{one.stage}" if one.stage else one.run)
+    path = _resolve(one, f"{one.run}/{one.stage}" if one.stage else one.run)
     return path, f"{name}/{path.parent.name.split('-', 1)[-1]}"
+
+
+def _resolve(one: Contestant, model: str) -> Path:
+    try:
+        return resolve_model(model)
+    except InputError as error:
+        raise InputError(f"contestant '{one.name}': {error}") from error
 
 
 def _hash(path: Path) -> str:

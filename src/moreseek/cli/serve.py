@@ -13,7 +13,7 @@ from moreseek.cli.site import listen, run
 from moreseek.config import did_you_mean
 from moreseek.engine.llm import LLM
 from moreseek.engine.precision import Asked
-from moreseek.errors import FaultError, InputError
+from moreseek.errors import InputError
 from moreseek.model.export import open_model
 from moreseek.model.transformer import Transformer
 from moreseek.run_folder import RunFolder, resolve_model
@@ -49,10 +49,7 @@ def serve(
         Models(named, None if memory_gib is None else int(memory_gib * (1 << 30)), idle_s), keys, drain_s,
         {name: indexed[folder] for name, folder in folders.items()},
     )  # fmt: skip
-    try:
-        listening = listen(host, port)
-    except OSError as error:
-        raise FaultError(f"{host}:{port} cannot be listened on ({error.strerror}). Choose another --port.") from error
+    listening = listen(host, port)
     address = f"http://{host}:{listening.getsockname()[1]}"
     sys.setswitchinterval(SWITCH_S)
     console.print(f"{', '.join(named)} at {address}/v1, a chat page at {address}/", soft_wrap=True)

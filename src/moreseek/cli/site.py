@@ -1,5 +1,6 @@
 """How a site of ours listens and is run: the server's and the arena's."""
 
+import errno
 import socket
 import threading
 import time
@@ -24,7 +25,7 @@ class Drains(Protocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at the address, whose clients wait until it is served; port 0 takes a free one. Raises OSError."""
+    """A socket at the address, whose clients wait until it is served; port 0 takes a free one. Raises FaultError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends small answers at once only where the socket says that it is TCP; 40 ms a call hang on it.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -32,9 +33,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         found.bind((host, port))
         found.listen(2048)  # only now is the port surely ours
-    except OSError:
+    except OSError as error:
         found.close()
-        raise
+        which = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise FaultError(f"{host}:{port} cannot be listened on ({error.strerror}). Choose another {which}.") from error
     return found
 
 

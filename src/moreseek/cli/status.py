@@ -72,10 +72,10 @@ def print_runs(runs: list[dict[str, Any]]) -> None:
         console.print("No runs yet. Begin with: moreseek run recipes/tiny-r1.toml", highlight=False)
     for run in runs:
         table = Table(title=f"{run['run']} (seed {run['seed']})", title_justify="left")
-        for column in ("stage", "method", "status", "step", "last", "held-out accuracy", "length"):
+        for column in ("stage", "method", "status", "step", "last", "right", "tokens/answer"):
             table.add_column(column)
         for stage in run["stages"]:
-            last = ", ".join(f"{key} {value:.3g}" for key, value in stage.get("last", {}).items())
+            last = ", ".join(f"{_LABELS[key]} {value:.3g}" for key, value in _told(stage.get("last", {})))
             greedy = stage.get("greedy")
             table.add_row(
                 stage["name"], stage.get("method", ""), stage["status"],
@@ -84,3 +84,11 @@ def print_runs(runs: list[dict[str, Any]]) -> None:
                 f"{stage['mean_completion_tokens']:.1f}" if "mean_completion_tokens" in stage else "",
             )  # fmt: skip
         console.print(table)
+
+
+_LABELS = {"loss": "loss", "reward": "reward", "completion_tokens": "tokens", "reward_accuracy": "pairs right"}
+
+
+def _told(last: dict[str, float]) -> list[tuple[str, float]]:
+    """The last metrics that say something: of reinforcement learning the loss, about 0 by construction, does not."""
+    return [(key, value) for key, value in last.items() if key != "loss" or "reward" not in last]

@@ -58,7 +58,16 @@ def _from_file(source: ProblemSource, split: Split) -> list[Problem]:
         heldout = list(read_jsonl(Path(settings.heldout_path), Problem))
         check_disjoint(problems, heldout)
         return problems if split == "train" else heldout
-    return problems if settings.all else [problem for problem in problems if split_of(problem.prompt) == split]
+    if settings.all:
+        return problems
+    mine = [problem for problem in problems if split_of(problem.prompt) == split]
+    if problems and not mine:
+        side = "held out" if split == "heldout" else "trained on"
+        raise InputError(
+            f"{source.path}: of its {len(problems)} problems none is {side}: the hash of each prompt decides, and "
+            "holds out about an eighth. Add some, or name a second file: settings = { heldout_path = … }."
+        )
+    return mine
 
 
 def _from_function(source: ProblemSource, count: int, split: Split, seed: int) -> list[Problem]:

@@ -48,21 +48,30 @@ def build_report(run: RunRecord) -> dict[str, Any]:
     }
 
 
-def terminal_table(report: dict[str, Any]) -> "Table":
-    """What a terminal shows when a run ends: accuracy, length and cost a stage, and what changed."""
+def terminal_table(report: dict[str, Any], width: int = 120) -> "Table":
+    """What a terminal of so many columns shows when a run ends: accuracy, length and cost a stage, and what changed.
+
+    A narrow one gets fewer columns rather than figures cut short.
+    """
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(report["headline"]), caption=escape(_change(report)), title_justify="left")
     table.add_column("stage")
-    for heading in ("right (95 %)", "pass@k", "tokens/answer", "time", "trained on", "cost"):
+    headings = ("right (95 %)", "pass@k", "tokens/answer", "time", "cost", "trained on")
+    shown = len(headings) if width >= _WIDE else len(headings) - 2
+    for heading in headings[:shown]:
         table.add_column(heading, justify="right")
     for stage in report["stages"]:
-        table.add_row(*(escape(cell) for cell in _cells(stage)))
+        table.add_row(*(escape(cell) for cell in _cells(stage)[: shown + 1]))
     table.add_section()
     wall_s, cost_usd = (sum(stage[key] for stage in report["stages"]) for key in ("wall_s", "cost_usd"))
-    table.add_row("training", "", "", "", duration(wall_s), "", usd(cost_usd), style="bold")
+    table.add_row(*["training", "", "", "", duration(wall_s), usd(cost_usd), ""][: shown + 1], style="bold")
     return table
+
+
+_WIDE = 110
+"""Columns that all of the table takes; without cost and tokens it fits into 80."""
 
 
 def _cells(stage: dict[str, Any]) -> list[str]:
@@ -78,8 +87,8 @@ def _cells(stage: dict[str, Any]) -> list[str]:
         f"{percent(passed)} (k={result['k']})" if passed else "–",
         "–" if length is None else f"{length:.1f}",
         duration(stage["wall_s"]),
-        f"{stage['tokens']:,} tokens" if stage.get("tokens") else "–",
         usd(stage["cost_usd"]),
+        f"{stage['tokens']:,} tokens" if stage.get("tokens") else "–",
     ]
 
 

@@ -15,7 +15,7 @@ from moreseek.evals.statistics import bootstrap_mean, majority_vote, pass_at_k, 
 from moreseek.evals.tasks import EvalSettings, difficulty, difficulty_order, load_exam, spread
 from moreseek.records import Problem
 from moreseek.rewards.answer import answer_text
-from moreseek.rewards.rubric import OWN, Rubric, VerifierSettings
+from moreseek.rewards.rubric import OWN, Rubric, VerifierSettings, require_verifiers
 from moreseek.text.chat import split_thinking
 from moreseek.text.prompts import encode_problem, message_text
 from moreseek.text.tokenizer import Tokenizer
@@ -86,6 +86,8 @@ def evaluate(
     """
     examiner = Examiner(sampler, tokenizer, settings, on_progress)
     exam = load_exam(source, settings)
+    for posed in (exam.main, exam.longer or (), *exam.unseen.values()):
+        require_verifiers(posed)  # sampling may take hours
     result = examiner.examine(exam.main, settings.k, "")
     result["longer_than_seen"] = None
     if exam.longer is not None:
@@ -96,6 +98,11 @@ def evaluate(
     return result
 
 
+def own_verifiers() -> Rubric:
+    """The rubric of an evaluation: each problem's own verifier alone."""
+    return Rubric([VerifierSettings(name="answer", verifier=OWN)])
+
+
 class Examiner:
     """Poses problems to one model, and counts the verifier's failures on the way."""
 
@@ -103,7 +110,7 @@ class Examiner:
         self, sampler: Sampler, tokenizer: Tokenizer, settings: EvalSettings, on_progress: Progress | None = None
     ) -> None:
         self.sampler, self.tokenizer, self.settings, self.on_progress = sampler, tokenizer, settings, on_progress
-        self.rubric = Rubric([VerifierSettings.model_validate({"name": "answer", "verifier": OWN})])
+        self.rubric = own_verifiers()
         self.verifier_errors = 0
         self.samples: list[dict[str, Any]] = []
         """Greedy completions of the first problems examined, for people to read."""
@@ -152,13 +159,15 @@ class Examiner:
     def _grade(self, problems: Sequence[Problem], completions: Sequence[Completion]) -> list[Graded]:
         texts = [message_text(self.tokenizer, completion.token_ids) for completion in completions]
         scores = self.rubric.score_many(list(zip(problems, texts, strict=True)))
-        failed = [score for score in scores if score.reward is None]
+        failed = [place for place, score in enumerate(scores) if score.reward is None]
         self.verifier_errors += len(failed)
         if len(failed) > self.settings.max_verifier_errors * len(scores):
+            problem, text = problems[failed[0]], texts[failed[0]]
             raise FaultError(
                 f"evaluation: the verifier failed on {len(failed)} of {len(scores)} completions, so an accuracy "
-                f"would mean nothing. The first failure: {failed[0].errors}. Mend the verifier, or raise "
-                f"max_verifier_errors (now {self.settings.max_verifier_errors:g})."
+                f"would mean nothing. The first failure, of {problem.verifier} on the problem {problem.prompt[:80]!r} "
+                f"and the completion {text[:80]!r}: {scores[failed[0]].errors['answer']}. Mend the verifier, or in a "
+                f"recipe raise max_verifier_errors (now {self.settings.max_verifier_errors:g})."
             )
         return [
             Graded(text, len(completion.token_ids), completion.finish_reason == "length", score.reward)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
+import re
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,6 +92,24 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return dict(FolderTensors(folder))
 
 
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write one safetensors file, readable by whom the user's other files are readable by.
+
+    The library makes files that their owner alone can read, so that a colleague or a service's user could not. What
+    the system refuses (a full disk, a file too large) it wraps in an error of its own; here it is an OSError again.
+    """
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        refused = re.search(r"\(os error (\d+)\)", str(error))
+        if refused is None:
+            raise
+        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
+    path.chmod(mode)
+
+
 def write_tensors(folder: Path, names: Iterable[tuple[str, int]], tensors: Mapping[str, Tensor]) -> None:
     """Write tensors, given with their sizes in bytes, as one safetensors file or as shards with their index.
 
@@ -105,7 +126,7 @@ def write_tensors(folder: Path, names: Iterable[tuple[str, int]], tensors: Mappi
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file({name: tensors[name] for name in shard}, folder / file, metadata={"format": "pt"})
+        save_tensors({name: tensors[name] for name in shard}, folder / file)
         weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         table = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
-from moreseek.model.folder import FolderTensors
+from moreseek.model.folder import WEIGHTS, FolderTensors, save_tensors
 from moreseek.model.folder import read_tensors as read_tensors
 from moreseek.model.gguf import GGUFTensors, open_gguf
 from moreseek.model.slots import EMBEDDING, Slot, is_routing_bias, slots
@@ -31,7 +30,7 @@ def save_model(model: Transformer, folder: Path | str, dtype: torch.dtype = torc
     for key, tensor in export_tensors(model):
         keep_fp32 = is_routing_bias(key)
         tensors[key] = tensor.detach().to("cpu", torch.float32 if keep_fp32 else dtype).contiguous()
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(tensors, folder / WEIGHTS)
     write_config(folder, model.config, name)
 
 

@@ -106,7 +106,7 @@ class Recipe:
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Recipe:
     """Read and check a recipe. Raises InputError for every mistake a person can make in one, with its key."""
-    table = read_toml(path)
+    table = read_toml(path, "recipe; `ls recipes/` shows the ones that ship")
     _check_tables(path, table)
     for assignment in overrides:
         apply_override(table, assignment)

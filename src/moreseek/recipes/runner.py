@@ -188,7 +188,7 @@ class Runner:
         walls = [stage.record().get("wall_s", 0.0) for stage in self.folder.stages()]
         write_json(path, record | {"wall_s": round(sum(walls), 3), "finished_at": now()})
         report = write_report(self.folder.path)
-        self.console.print(terminal_table(report))
+        self.console.print(terminal_table(report, self.console.width))
         return report
 
 

@@ -8,7 +8,7 @@ from numbers import Real
 
 from pydantic import Field
 
-from moreseek.config import Settings, import_name
+from moreseek.config import Settings, import_name, told
 from moreseek.errors import InputError
 from moreseek.records import Problem
 from moreseek.rewards.timer import TimedOut, Timer
@@ -74,6 +74,7 @@ class Rubric:
         Raises InputError that names the verifier, the problem and what came back, unless every right example
         scores above every wrong one.
         """
+        require_verifiers(problems)
         step = max(1, len(problems) // limit)
         with Timer() as timer:
             for problem in problems[::step][:limit]:
@@ -100,12 +101,13 @@ class Rubric:
         try:
             right, wrong = examples_of(_function(function), problem)
         except Exception as error:  # foreign code
-            raise InputError(f"{where}: its examples failed: {error!r}.") from error
+            raise InputError(f"{where}: its examples failed: {_told(error, function)}.") from error
 
         def value_of(completion: str) -> float:
             value = _try(verifier, problem, completion, timer)
             if isinstance(value, str):
-                raise InputError(f"{where}: {value} (for the completion {completion!r}).")
+                hint = "" if completion in right else " It must give 0 to an answer that it cannot read."
+                raise InputError(f"{where}: {value} (for the completion {completion!r}).{hint}")
             return value
 
         rights = [(value_of(completion), completion) for completion in right]
@@ -118,6 +120,12 @@ class Rubric:
             )
 
 
+def require_verifiers(problems: Iterable[Problem]) -> None:
+    """Import every verifier that the problems name. Raises InputError for one that is not there."""
+    for name in sorted({problem.verifier for problem in problems}):
+        _function(name)
+
+
 @lru_cache(maxsize=1_024)
 def _function(name: str) -> Verifier:
     return import_name(name)
@@ -125,14 +133,18 @@ def _function(name: str) -> Verifier:
 
 def _try(verifier: VerifierSettings, problem: Problem, completion: str, timer: Timer) -> float | str:
     """A verifier's value, or what went wrong."""
+    name = problem.verifier if verifier.verifier == OWN else verifier.verifier
     try:
-        function = _function(problem.verifier if verifier.verifier == OWN else verifier.verifier)
-        value = timer.call(function, problem, completion, verifier.timeout_s)
+        value = timer.call(_function(name), problem, completion, verifier.timeout_s)
     except TimedOut:
         return f"no value after {verifier.timeout_s:g} s"
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its error
-        return f"{type(error).__name__}: {error}"
+        return _told(error, name)
     number = float(value) if isinstance(value, Real) else math.nan
     if 0.0 <= number <= 1.0:  # NaN is not
         return number
     return f"gave {value!r}, a number from 0 to 1 is needed"
+
+
+def _told(error: BaseException, verifier: str) -> str:
+    return told(error, verifier.partition(":")[0])

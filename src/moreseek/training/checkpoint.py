@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from moreseek.errors import FaultError, InputError
+from moreseek.model.folder import save_tensors
 from moreseek.model.transformer import Transformer
 from moreseek.model.weights import save_model
 from moreseek.text.tokenizer import Tokenizer
@@ -78,10 +79,8 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
                 "Make room and start the same command again."
             ) from error
         raise
-    except BaseException as error:
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        if "No space left" in str(error):  # safetensors wraps the system's error
-            raise FaultError(f"{target}: the disk is full. Make room and start the same command again.") from error
         raise
 
 
@@ -98,7 +97,7 @@ def save_checkpoint(
 
     def fill(folder: Path) -> None:
         save_model(folder / "model")
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, folder / "training.safetensors")
+        save_tensors({key: value.contiguous().cpu() for key, value in tensors.items()}, folder / "training.safetensors")
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     write_folder(target, fill)

@@ -29,10 +29,10 @@ def votes(tmp_path):
 def moreseek_(monkeypatch, capsys):
     """moreseek_("arena", …): exit code, stdout, stderr."""
 
-    def run(*arguments):
+    def run(*arguments, columns=110):
         monkeypatch.setattr(sys, "argv", ["moreseek", *map(str, arguments)])
         monkeypatch.setattr(sys, "path", list(sys.path))
-        monkeypatch.setenv("COLUMNS", "110")
+        monkeypatch.setenv("COLUMNS", str(columns))
         with pytest.raises(SystemExit) as end:
             moreseek.cli.main()
         said = capsys.readouterr()
@@ -74,6 +74,26 @@ def test_options_change_the_board_and_keep_its_form(moreseek_, votes, options):
     assert code == 0
     assert [row["name"] for row in json.loads(out)["rows"]] == ["good", "fair", "bad"]
     assert moreseek_("arena", "leaderboard", votes, *options)[0] == 0
+
+
+def test_a_terminal_of_80_columns_shows_every_name_and_interval_whole(moreseek_, tmp_path):
+    path = tmp_path / "few.csv"
+    path.write_text("a,b,outcome\nSmolLM2-135M,tiny-r1 zero,model_b\n", encoding="utf-8")
+    _, out, _ = moreseek_("arena", "leaderboard", path, columns=80)
+    assert "…" not in out
+    assert "SmolLM2-135M" in out
+    assert "tiny-r1 zero" in out
+    assert "– is provisional" in out
+    assert "2 components" in out  # in words, where the column has no room
+    assert "component" in moreseek_("arena", "leaderboard", path)[1].splitlines()[2]
+
+
+def test_columns_parted_by_semicolons_are_told_for_what_they_are(moreseek_, tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text("a;b;outcome\nx;y;tie\n", encoding="utf-8")
+    code, _, err = moreseek_("arena", "leaderboard", path)
+    assert code == 2
+    assert "these by semicolons" in err
 
 
 def test_rows_and_pictures_go_to_files(moreseek_, votes, tmp_path):

@@ -66,7 +66,10 @@ def test_a_run_becomes_an_arena_that_is_judged_and_goes_on(run_folder, command):
         command("compare", "tiny base", "tiny zero", "--votes", database, "--judge", "verifier", "--json").out
     )
     assert compared["direct"]["battles"] == 6
-    assert "no vote is left" in command("compare", "tiny base", "tiny zero", "--votes", database, code=2).err
+    unjudged = command("compare", "tiny base", "tiny zero", "--votes", database, code=2).err
+    assert "nobody has voted there; with --judge it is what verifier said" in unjudged
+    nothing = command("export", database, run_folder / "pairs.jsonl", "--preferences").err
+    assert "What a judge preferred is exported by --judge verifier." in nothing
     assert "no judge 'gpt'" in command("judge", run_folder, "--judge", "gpt", code=2).err
     assert "no judge 'gpt'" in command("leaderboard", database, "--judge", "gpt", code=2).err
 
@@ -165,11 +168,11 @@ def test_checkpoints_are_contestants_with_a_trend(run_folder, command):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("run = '.'\nstage = 'zer'", "no stage 'zer'|no finished stage 'zer'"),
+        ("run = '.'\nstage = 'zer'", "contestant '.*no finished stage 'zer'"),
         ("run = '.'\nstage = 'zer'\nstep = 2", "no stage 'zer'. Did you mean 'zero'"),
         ("run = '.'\nstage = 'zero'\nstep = 3", r"no checkpoint of step 3 .*kept: 2, 4"),
         ("run = '..'\nstage = 'zero'\nstep = 3", "is not a run"),
-        ("path = '../nothing'", "neither a run"),
+        ("path = '../nothing'", "contestant '.*neither a run"),
         ("path = 'x'\nrun = 'y'", "needs one of url, run and path"),
         ("url = 'https://a.example/v1'", "url and model belong together"),
         ("path = 'x'\nstage = 'zero'", "belong to a run"),

@@ -1,6 +1,8 @@
 """What ends a command becomes its message and its exit code."""
 
 import errno
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -55,6 +57,43 @@ def test_an_ending_has_its_code_and_its_message(
     assert found == code
     assert said in message
     assert "Traceback" not in message
+
+
+def words(*arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Both outputs of a real command line in a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["moreseek", *arguments])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit):
+        moreseek.cli.main()
+    return "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("group", [(), ("arena",)])
+def test_the_list_of_commands_fits_a_terminal_of_80_columns(group, monkeypatch, capsys) -> None:
+    listed = words(*group, "--help", monkeypatch=monkeypatch, capsys=capsys)
+    assert "..." not in listed.split("Commands:")[1]
+
+
+def test_a_wrong_command_line_says_where_its_help_is(monkeypatch, capsys) -> None:
+    said = words("eval", "m", "--problem", "x", monkeypatch=monkeypatch, capsys=capsys)
+    assert said.startswith("moreseek: No such option")
+    assert said.endswith(" eval --help` shows how.\n")
+    assert words(monkeypatch=monkeypatch, capsys=capsys).startswith("Usage: ")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "latin-1"])
+def test_a_terminal_without_a_letter_shows_a_question_mark_and_no_traceback(encoding, tmp_path) -> None:
+    votes = tmp_path / "votes.csv"
+    votes.write_text("a,b,outcome\nträge,快,tie\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "moreseek", "arena", "leaderboard", votes], capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode(encoding)
+    assert "?" in shown
+    assert "1000" in shown
 
 
 def test_a_full_disk_says_what_to_do(ending: Ending) -> None:

@@ -58,7 +58,7 @@ WRONG = {
     "a turn with another key": (
         pair(prompt=[{"role": "user", "contents": "x"}]), "unknown key 'prompt.0.contents'. Did you mean 'content'?",
     ),
-    "a number": (pair(chosen=3), "chosen: Input should be a valid string (found 3)"),
+    "a number": (pair(chosen=3), "chosen: a text in quotes is needed (found 3)"),
     "two turns as an answer": (
         pair(chosen=[{"role": "assistant", "content": "x"}] * 2), "a list of one assistant turn",
     ),
@@ -70,7 +70,7 @@ WRONG = {
         pair(chosen=[{"role": "assistant", "contents": "x"}]),
         "chosen: unknown key 'contents'. Did you mean 'content'?",
     ),
-    "an answer's turn without a text": (pair(chosen=[{"role": "assistant"}]), "chosen: Input should be a valid string"),
+    "an answer's turn without a text": (pair(chosen=[{"role": "assistant"}]), "chosen: a text in quotes is needed"),
     "equal answers": (pair(rejected="3"), "chosen and rejected are the same"),
     "equal answers in two forms": (
         pair(rejected=[{"role": "assistant", "content": "3"}], chosen_reasoning=""), "chosen and rejected are the same",

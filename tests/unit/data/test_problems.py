@@ -80,6 +80,14 @@ def test_too_few_problems_says_how_many_there_are(problem_file):
         load_problems(ProblemSource(path=str(problem_file)), 500, "train", 1)
 
 
+def test_a_file_of_which_nothing_is_held_out_says_how_that_is_decided(tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text('{"prompt": "I=", "answer": "1"}\n')
+    sides = [split for split in ("train", "heldout") if split != split_of("I=")]
+    with pytest.raises(InputError, match=r"of its 1 problems none is .*hash of each prompt decides"):
+        load_problems(ProblemSource(path=str(path)), None, sides[0], 1)
+
+
 def test_a_malformed_line_is_named(problem_file):
     with problem_file.open("a") as file:
         file.write('{"prompt": "x"}\n')

@@ -237,6 +237,15 @@ def test_the_terminal_shows_accuracy_length_and_cost_before_and_after(finished):
     assert "$0.0051" in text
 
 
+def test_a_narrow_terminal_shows_fewer_columns_and_no_figure_cut_short(finished):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(finished[0], console.width))
+    text = console.export_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "…" not in text
+    assert "38.8 % (" in text
+    assert "cost" not in text
+
+
 def test_a_report_needs_no_torch(run_folder):
     code = (
         "import sys; from pathlib import Path; from moreseek.evals.report import write_report; "

@@ -1,7 +1,9 @@
 """Model folders that are hostile, damaged or of another shape are refused with a reason, and good ones are not."""
 
+import errno
 import json
 import math
+import os
 import pickle
 import shutil
 import struct
@@ -10,10 +12,12 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
+from moreseek.model.folder import save_tensors
 from moreseek.model.transformer import build
 from moreseek.model.weights import export_tensors, load_model, read_tensors, save_model
 
@@ -317,6 +321,28 @@ def test_a_tied_model_that_also_lists_its_head_loads(tied):
     _, folder = tied
     edit_tensors(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
     load_model(folder)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_weights_are_readable_by_whom_the_files_beside_them_are(folder, tmp_path, mask, mode):
+    model = load_model(folder)
+    before = os.umask(mask)
+    try:
+        save_model(model, tmp_path / "new")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {mode}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_what_the_system_refuses_while_weights_are_written_is_an_error_of_the_system(tmp_path, monkeypatch, number):
+    def refuse(*args, **kwargs):
+        raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+
+    monkeypatch.setattr("moreseek.model.folder.save_file", refuse)
+    with pytest.raises(OSError, match=r"w\.safetensors") as caught:
+        save_tensors({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
+    assert caught.value.errno == number
 
 
 def test_saved_bf16_weights_load_in_any_precision(folder):

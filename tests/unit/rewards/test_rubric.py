@@ -1,5 +1,6 @@
 import contextlib
 import math
+import re
 import signal
 import threading
 import time
@@ -24,6 +25,10 @@ def half(problem, completion):
 
 def raises(problem, completion):
     raise KeyError("broken")
+
+
+def reads_numbers_only(problem, completion):
+    return float(int(completion.removeprefix("<think></think>")) == int(problem.answer))
 
 
 def leaves(problem, completion):
@@ -171,6 +176,24 @@ def test_a_broken_verifier_is_found_before_the_first_step(name, message):
         rubric(name, timeout_s=0.05).check([PROBLEM])
     assert f"verifier '{name}'" in str(error.value)
     assert "40+1=" in str(error.value)
+
+
+def test_every_verifier_that_a_problem_names_is_looked_up_before_any_is_tried():
+    lost = Problem(prompt="1+1=", answer="2", verifier="moreseek.rewards.answer:nubmer")
+    many = problems(64, "train", seed=1)
+    with pytest.raises(InputError, match=r"has no function 'nubmer'\. Did you mean 'number'") as error:
+        Rubric([VerifierSettings(name="answer")]).check([*many, lost])  # beyond the sixteen that are tried
+    assert "examples failed" not in str(error.value)
+
+
+def test_a_verifier_that_fails_is_told_with_its_line():
+    said = rubric("raises").score(PROBLEM, "41").errors["raises"]
+    assert re.fullmatch(r"KeyError: 'broken' \(test_rubric\.py:\d+\)", said)
+
+
+def test_a_verifier_that_cannot_read_a_wrong_answer_is_told_to_give_it_0():
+    with pytest.raises(InputError, match="It must give 0 to an answer that it cannot read"):
+        rubric("reads_numbers_only").check([PROBLEM])
 
 
 def test_a_problem_that_its_verifier_cannot_judge_is_named():

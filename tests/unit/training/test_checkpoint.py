@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from moreseek.errors import FaultError, InputError
 from moreseek.training import checkpoint
@@ -111,7 +110,7 @@ def test_every_file_and_the_folder_s_name_reach_the_disk_before_the_old_one_goes
 # --- half-written and damaged ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["Path.mkdir", "save_file", "_sha256", "Path.write_text", "_fsync", "Path.rename"])
+@pytest.mark.parametrize("where", ["Path.mkdir", "save_tensors", "_sha256", "Path.write_text", "_fsync", "Path.rename"])
 def test_a_half_written_checkpoint_is_never_read(tmp_path, monkeypatch, where):
     save(tmp_path, 1)
     with monkeypatch.context() as patch:
@@ -216,9 +215,8 @@ def raises(error):
 
 
 FULL = [
-    ("save_file", OSError(errno.ENOSPC, "No space left on device")),
-    ("save_file", OSError(errno.EDQUOT, "Disk quota exceeded")),
-    ("save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+    ("save_tensors", OSError(errno.ENOSPC, "No space left on device")),
+    ("save_tensors", OSError(errno.EDQUOT, "Disk quota exceeded")),
     ("os.fsync", OSError(errno.ENOSPC, "No space left on device")),
     ("Path.mkdir", OSError(errno.ENOSPC, "No space left on device")),
     ("Path.write_text", OSError(errno.ENOSPC, "No space left on device")),
@@ -242,7 +240,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_older_checkpoint(tmp_path, monk
 def test_another_error_is_not_called_a_full_disk(tmp_path, monkeypatch):
     save(tmp_path, 1)
     for error in (OSError(errno.EACCES, "Permission denied"), ValueError("no")):
-        monkeypatch.setattr(checkpoint, "save_file", raises(error))
+        monkeypatch.setattr(checkpoint, "save_tensors", raises(error))
         with pytest.raises(type(error)):
             save(tmp_path, 2)
         assert names(tmp_path) == ["step-000001"]

@@ -139,7 +139,10 @@ def test_mistakes_on_the_command_line_are_named(tmp_path, run):
     open_database(str(tmp_path / "empty.sqlite"), create=True).close()
     assert "no board 'overal'" in run("leaderboard", tmp_path / "empty.sqlite", "--board", "overal", code=2).err
     assert "no vote on this board tells tokens" in run("leaderboard", tmp_path / "empty.sqlite", "--style", code=2).err
-    assert "no vote is left" in run("leaderboard", tmp_path / "empty.sqlite", "--cap", "3", code=2).err
+    assert "nobody has voted there" in run("leaderboard", tmp_path / "empty.sqlite", "--cap", "3", code=2).err
+    nobody = run("leaderboard", tmp_path / "empty.sqlite").out
+    assert "There are no votes" in nobody
+    assert "clusters" not in nobody
     assert "--format" in run("leaderboard", tmp_path / "empty.sqlite", "--format", "lmarena", code=2).err
     both = ("--battles", "--preferences")
     assert "either --preferences" in run("export", tmp_path / "empty.sqlite", "x", *both, code=2).err
@@ -166,7 +169,7 @@ def test_a_taken_port_is_named(config, run):
     serving = Serving(config)
     try:
         port = serving.url.rpartition(":")[2]
-        assert "Choose another --port" in run("serve", "--config", config, "--port", port, code=2).err
+        assert "Choose another --port" in run("serve", "--config", config, "--port", port, code=3).err
     finally:
         serving.stop()
 
