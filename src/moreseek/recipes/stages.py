@@ -66,8 +66,11 @@ def train_stage(
     """Prepare, train (resuming), and write the stage's model folder. Returns the loop for its figures."""
     if start is not None:
         require_whole(start)
-    prepare_preference = partial(_prepare_preference, precision=precision)
-    prepare = {"pretrain": _prepare_pretrain, "grpo": _prepare_grpo, "preference": prepare_preference}[stage.method]
+    prepare = {
+        "pretrain": _prepare_pretrain,
+        "grpo": partial(_prepare_grpo, precision=precision),
+        "preference": partial(_prepare_preference, precision=precision),
+    }[stage.method]
     ready = prepare(recipe, stage, folder, start, device)
     loop = Loop(
         ready.model, ready.tokenizer, ready.method, ready.settings, folder.path, precision,
@@ -197,13 +200,15 @@ def _batch(documents: Iterator[Document]) -> list[Document]:
 
 
 def _prepare_grpo(
-    recipe: Recipe, stage: GRPOSettings, folder: StageFolder, start: Path | None, device: torch.device
-) -> Prepared:
+    recipe: Recipe, stage: GRPOSettings, folder: StageFolder, start: Path | None, device: torch.device,
+    precision: torch.dtype,
+) -> Prepared:  # fmt: skip
     assert start is not None
     model, tokenizer = load_pair(start, device)
     problems = training_problems(recipe, stage)
     outside = stage.sampler and open_sampler(stage.sampler, tokenizer, folder.path / "sampler")
-    return Prepared(model, tokenizer, GRPO(model, tokenizer, problems, stage, recipe.run.seed, outside), stage)
+    method = GRPO(model, tokenizer, problems, stage, recipe.run.seed, outside, precision)
+    return Prepared(model, tokenizer, method, stage)
 
 
 def training_problems(recipe: Recipe, stage: GRPOSettings) -> list[Problem]:

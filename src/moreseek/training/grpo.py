@@ -18,6 +18,7 @@ from moreseek.records import Problem
 from moreseek.rewards.rubric import Rubric
 from moreseek.text.prompts import encode_problem
 from moreseek.text.tokenizer import Tokenizer
+from moreseek.training.device import autocast
 from moreseek.training.objectives import (
     Clip,
     advantages,
@@ -44,7 +45,7 @@ class GRPO:
 
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem], settings: GRPOSettings, seed: int,
-        outside: OutsideSampler | None = None,
+        outside: OutsideSampler | None = None, precision: torch.dtype = torch.float32,
     ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.settings, self.seed = model, tokenizer, settings, seed
         self.problems = list(problems)
@@ -52,7 +53,7 @@ class GRPO:
         self.rubric.check(self.problems)
         if outside is None:
             self._check_room()
-        self.outside = outside
+        self.outside, self.precision = outside, precision
         sampler = outside or Engine(model, settings.max_rows)
         self.collector = Collector(sampler, tokenizer, self.rubric, settings)
         self.reference = copy.deepcopy(model).eval().requires_grad_(False) if settings.kl_weight else None
@@ -204,8 +205,9 @@ class GRPO:
 
     @torch.no_grad()
     def _logprobs_now(self, batch: RolloutBatch) -> Tensor:
-        """Log-probabilities (M,) before the step's first update."""
-        return self._forward(self.model, batch)[0]
+        """Log-probabilities (M,) before the step's first update, in the precision of the updates."""
+        with autocast(self.model.device, self.precision):
+            return self._forward(self.model, batch)[0]
 
     def _forward(self, model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         return completion_logprobs(model, batch, self.settings.temperature, self.settings.mtp_weight)

@@ -366,3 +366,15 @@ def test_several_updates_are_held_against_the_policy_before_the_first(make_grpo)
     logprobs, _, _ = grpo._forward(grpo.model, batch)
     assert (logprobs - batch.old_logprobs).abs().max() > 0.01
     assert grpo.loss(batch)[1]["sampler_ratio"] == pytest.approx(len(batch.targets), abs=1e-2)
+
+
+def test_in_bf16_the_policy_before_the_first_update_is_that_of_the_updates(make_grpo):
+    grpo = make_grpo(checksum, max_completion_tokens=3, minibatches=2)
+    grpo.outside = grpo.collector.sampler = OurEngineOutside(grpo.model)
+    grpo.precision = torch.bfloat16
+    updates = grpo.updates(1)
+    next(updates)
+    [batch] = next(updates)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(batch.old_logprobs, grpo._forward(grpo.model, batch)[0])
+    assert not torch.equal(batch.old_logprobs, grpo._forward(grpo.model, batch)[0])
