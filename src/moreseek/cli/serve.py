@@ -1,7 +1,6 @@
 """`moreseek serve`: models behind an OpenAI-compatible API and a chat page."""
 
 import logging
-import sys
 from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from moreseek.server.service import Served
 from moreseek.server.turns import FairQueue
 
 WEIGHT_BYTES = 8  # a parameter in memory at most: float32, and once more as the engine's native step reads it
-SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a busy event loop; Python's own is 5 ms
 
 
 def serve(
@@ -53,7 +51,6 @@ def serve(
     except OSError as error:
         raise FaultError(f"{host}:{port} cannot be listened on ({error.strerror}). Choose another --port.") from error
     address = f"http://{host}:{listening.getsockname()[1]}"
-    sys.setswitchinterval(SWITCH_S)
     console.print(f"{', '.join(named)} at {address}/v1, a chat page at {address}/", soft_wrap=True)
     run(build_app(served), listening, served)
     if not served.models.begun and served.models.first.fault:

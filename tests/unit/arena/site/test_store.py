@@ -67,9 +67,7 @@ def battle(database, session="someone", pair=(1, 2), prompt="what?", category="o
 
 def cast(database, name, outcome="model_a", session="someone", at=NOW):
     with database.write() as connection:
-        return votes.cast(
-            connection, voters.find(connection, session), name, votes.Given(outcome, "because"), RULES, at
-        )
+        return votes.cast(connection, session, name, votes.Given(outcome, "because"), RULES, at)
 
 
 def filled(database, n=80, seed=0):
@@ -92,7 +90,7 @@ def check_counts(database):
 
 def undo(database, name, session, at):
     with database.write() as connection:
-        votes.undo(connection, voters.find(connection, session), name, RULES, at)
+        votes.undo(connection, session, name, RULES, at)
 
 
 def test_counts_equal_a_recount_after_votes_undos_and_exclusions(database):
