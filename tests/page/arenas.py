@@ -123,7 +123,7 @@ def _vote(connection, arena, rng, session, name, at, said, choose=None):
         "model_a" if rng.random() < 1 / (1 + 2.718 ** (-1.6 * gap)) else "model_b"
     )  # fmt: skip
     outcome = choose(pair, outcome) if choose else outcome
-    votes.cast(connection, voters.find(connection, session), name, votes.Given(outcome), arena.rules, at)
+    votes.cast(connection, session, name, votes.Given(outcome), arena.rules, at)
     said.append((name, OUTCOMES.index(outcome)))
 
 

@@ -1,7 +1,6 @@
 """`moreseek serve`: models behind an OpenAI-compatible API and a chat page."""
 
 import logging
-import sys
 from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from moreseek.server.turns import FairQueue
 from moreseek.training.device import sampling_device
 
 WEIGHT_BYTES = 4  # a parameter in memory at most
-SWITCH_S = 5e-4  # after a step the engine's thread waits at most so long for a busy event loop; Python's own is 5 ms
 
 
 def serve(
@@ -51,7 +49,6 @@ def serve(
     )  # fmt: skip
     listening = listen(host, port)
     address = f"http://{host}:{listening.getsockname()[1]}"
-    sys.setswitchinterval(SWITCH_S)
     console.print(f"{', '.join(named)} at {address}/v1, a chat page at {address}/", soft_wrap=True)
     run(build_app(served), listening, served)
     if not served.models.begun and served.models.first.fault:

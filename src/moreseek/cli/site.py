@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from moreseek.errors import FaultError
+
+# So long at most a thread that comes back from a step of the engine, or from the database with a lock in its hands,
+# waits for a busy event loop; Python's own is 5 ms.
+_SWITCH_S = 5e-4
 
 
 class Drains(Protocol):
@@ -45,6 +50,7 @@ def run(app: ASGIApp, listening: socket.socket, service: Drains | None = None) -
 
     A ``service`` goes on answering after the first signal until it is ``done``; a second signal ends it sooner.
     """
+    sys.setswitchinterval(_SWITCH_S)
     server = uvicorn.Server(_config(app)) if service is None else _Draining(_config(app), service)
     server.run(sockets=[listening])
 

@@ -122,7 +122,7 @@ def _failed(database: Database, pause_s: float, battle: Fight, side: int, reason
 
 
 def _abandon(database: Database, battle: Fight) -> None:
-    with database.write() as connection:
+    with database.add() as connection:
         battles.give_up(connection, battle.id, battles.ABANDONED, time.time(), turn=battle.turn)
 
 
@@ -133,7 +133,7 @@ def _write_down(database: Database, battle: Fight, replies: tuple[Reply, Reply],
         replace(as_written(side, reply, names, _asked(battle, said)), replayed=replayed)
         for side, said, reply in zip(battle.sides, battle.said, replies, strict=True)
     )  # fmt: skip
-    with database.write() as connection:
+    with database.add() as connection:
         battles.finish(connection, battle.id, (left, right), time.time(), battle.turn)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _MAKERS: tuple[str, ...] = (
     "openai", "chatgpt", "gpt", "anthropic", "claude", "google", "gemini", "gemma", "deepseek", "qwen", "tongyi",
@@ -27,16 +28,11 @@ def leak(answer: str, names: Iterable[str], prompt: str) -> str | None:
     gives its bearer away wherever it stands, unless the question brought it up; a plain word, or the name of a
     maker, only where the answer speaks of itself.
     """
-    plain = list(_MAKERS)
-    for name in dict.fromkeys(part for full in names for part in (full, full.rpartition("/")[2])):
-        if len(name) < 3:
-            continue
-        if _DISTINCT.search(name) and len(name) >= 5:
-            found = _word(name).search(answer)
-            if found and not _word(name).search(prompt):
-                return _around(answer, found.start(), found.end())
-        plain.append(name)
-    known = re.compile("|".join(_word(name).pattern for name in plain), re.IGNORECASE)
+    distinct, known = _patterns(tuple(names))
+    for name in distinct:
+        found = name.search(answer)
+        if found and not name.search(prompt):
+            return _around(answer, found.start(), found.end())
     for said in _SPEAKS_OF_ITSELF.finditer(answer):
         # 由…开发 holds the maker's name inside the phrase; all others have it behind.
         found = known.search(answer[said.start() : said.end() + _NEAR].split("\n")[0])
@@ -45,11 +41,23 @@ def leak(answer: str, names: Iterable[str], prompt: str) -> str | None:
     return None
 
 
-def _word(name: str) -> re.Pattern[str]:
-    """The name as a word of its own, however its parts are joined."""
+@lru_cache(maxsize=4)
+def _patterns(names: tuple[str, ...]) -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
+    """The distinctive names one by one; and all names and makers together. Compiling them takes a third of a second."""
+    longer = [part for full in names for part in (full, full.rpartition("/")[2]) if len(part) >= 3]
+    words = {name: _word(name) for name in (*_MAKERS, *longer)}
+    distinct = [name for name in dict.fromkeys(longer) if _DISTINCT.search(name) and len(name) >= 5]
+    return (
+        [re.compile(words[name], re.IGNORECASE) for name in distinct],
+        re.compile("|".join(words.values()), re.IGNORECASE),
+    )
+
+
+def _word(name: str) -> str:
+    """A pattern of the name as a word of its own, however its parts are joined."""
     parts = [re.escape(part) for part in re.split(r"[\s\-_]+", name) if part]
     body = r"[\s\-_]*".join(parts)
-    return re.compile(rf"(?<![A-Za-z0-9]){body}(?![A-Za-z])", re.IGNORECASE)
+    return rf"(?<![A-Za-z0-9]){body}(?![A-Za-z])"
 
 
 def _around(text: str, start: int, end: int) -> str:

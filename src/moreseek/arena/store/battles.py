@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, insert, select, update
 
-from moreseek.arena.store.tables import answers, battles, contestants, ends, turns, undos, votes
+from moreseek.arena.store.tables import answers, battles, contestants, ends, turns, undos, voters, votes
 from moreseek.arena.style import style_of
 from moreseek.arena.vote_lines import STYLE
 
@@ -21,10 +21,11 @@ _WHOLE = (
         case((turns.c.turn.is_(None), ends.c.at), else_=turns.c.ended_at).label("ended_at"),
         case((turns.c.turn.is_(None), ends.c.how), else_=turns.c.how).label("how"),
         votes.c.id.label("vote_id"), votes.c.at.label("voted_at"), votes.c.outcome, votes.c.set_apart,
-        undos.c.at.label("undone_at"),
+        undos.c.at.label("undone_at"), voters.c.session_key, voters.c.pseudonym, voters.c.excluded_at,
         *(side.c[column].label(f"{where}_{column}") for where, side in _SIDES.items()
           for column in ("name", "kind", "family", "model", "settings")),
     )
+    .join(voters, voters.c.id == battles.c.voter_id)
     .join(_SIDES["left"], _SIDES["left"].c.id == battles.c.left_id)
     .join(_SIDES["right"], _SIDES["right"].c.id == battles.c.right_id)
     .outerjoin(ends, ends.c.battle_id == battles.c.id)
@@ -103,7 +104,8 @@ def find(connection: Connection, battle_id: str) -> Any:
     """All that is to be known of a battle but its texts, in one statement; None where there is none.
 
     ``ended_at`` and ``how`` are those of its last turn, None while that runs; ``voted_at``, ``outcome``, ``set_apart``,
-    ``vote_id`` and ``undone_at`` None without a vote; ``left_name``, ``right_settings`` and so on from the registry.
+    ``vote_id`` and ``undone_at`` None without a vote; ``left_name``, ``right_settings`` and so on from the registry;
+    ``session_key``, ``pseudonym`` and ``excluded_at`` of its voter.
     """
     return connection.execute(_WHOLE, {"battle": battle_id}).first()
 

@@ -20,6 +20,7 @@ from moreseek.errors import FaultError, InputError
 SECRET_VARIABLE = "MORESEEK_ARENA_SECRET"
 _BUSY_MS = 10_000
 _WRITERS = 7_003_321  # the number of PostgreSQL's advisory lock that writers take in turn
+_ALONE = text(f"SELECT pg_advisory_xact_lock({_WRITERS})")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -28,6 +29,7 @@ class Database:
     """An open database, and the secret under which cookies, addresses and questions are hashed."""
 
     engine: Engine
+    writer: Engine  # of one connection: this process's writers wait for it in turn, and hold no other meanwhile
     secret: bytes | None = None  # only what begins battles needs it
 
     @contextmanager
@@ -42,9 +44,15 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction alone among writers, of this process and of others: all of it happens, or nothing."""
-        with self.engine.execution_options(writes=True).begin() as connection:
+        with self.writer.begin() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS})
+                connection.execute(_ALONE)
+            yield connection
+
+    @contextmanager
+    def add(self) -> Iterator[Connection]:
+        """A transaction that only adds rows which no other writer looks for: on PostgreSQL it waits for nobody."""
+        with self.engine.begin() if self.engine.dialect.name == "postgresql" else self.write() as connection:
             yield connection
 
     def keyed(self, purpose: str, value: str) -> str:
@@ -76,6 +84,7 @@ class Database:
     def close(self) -> None:
         """Give back every connection."""
         self.engine.dispose()
+        self.writer.dispose()
 
 
 def open_database(where: str, *, create: bool = False, with_secret: bool = False) -> Database:
@@ -93,22 +102,22 @@ def open_database(where: str, *, create: bool = False, with_secret: bool = False
         raise InputError(f"{where}: no such database. `moreseek arena serve` makes one.")
     if path is not None and not path.parent.is_dir():
         raise InputError(f"{where}: the folder {path.parent} is not there.")
-    engine = _engine(url)
+    engine, writer = _engine(url), _engine(url, writer=True)
     try:
-        with engine.execution_options(writes=True).begin() as connection:
+        with writer.begin() as connection:
             if not create and not connection.dialect.has_table(connection, "ledger"):
                 raise InputError(f"{shown(where)}: a database, but not an arena's.")
             migrate(connection)
     except CommandError as error:
-        engine.dispose()
+        writer.dispose()
         raise InputError(f"{shown(where)}: made by a newer moreseek ({error}). Update this one.") from error
     except OperationalError as error:
-        engine.dispose()
+        writer.dispose()
         raise FaultError(f"{shown(where)}: cannot be opened ({error.orig}).") from error
     except DatabaseError as error:
-        engine.dispose()
+        writer.dispose()
         raise InputError(f"{shown(where)}: not a database of an arena ({error.orig}).") from error
-    return Database(engine, _secret(path) if with_secret else None)
+    return Database(engine, writer, _secret(path) if with_secret else None)
 
 
 def address(where: str) -> str:
@@ -131,14 +140,18 @@ def shown(where: str) -> str:
     return f"{scheme}://…@{rest.rpartition('@')[2]}" if there and "@" in rest else where
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, writer: bool = False) -> Engine:
+    options: dict[str, Any] = {"hide_parameters": True}
+    if writer:
+        options |= {"pool_size": 1, "max_overflow": 0, "pool_timeout": _BUSY_MS / 1000}
     if not url.startswith("sqlite"):
         try:
-            return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+            return create_engine(url, pool_pre_ping=True, **options)
         except ImportError as error:
             raise InputError("PostgreSQL needs psycopg: pip install 'moreseek[arena,postgres]'.") from error
     # Connections are kept: the last one that closes would write all of the WAL back. More than are kept may be open.
-    engine = create_engine(url, connect_args={"timeout": _BUSY_MS / 1000}, max_overflow=-1, hide_parameters=True)
+    options = {"max_overflow": -1, **options}
+    engine = create_engine(url, connect_args={"timeout": _BUSY_MS / 1000}, **options)
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _: Any) -> None:
@@ -149,8 +162,7 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         # A transaction that reads first and writes later may find that it can do neither; IMMEDIATE asks at once.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     return engine
 

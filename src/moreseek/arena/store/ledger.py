@@ -12,10 +12,16 @@ from sqlalchemy import Connection, insert, select
 from moreseek.arena.replay import START, Replay, seal, written
 from moreseek.arena.store.tables import ledger
 
+HEAD = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
+"""The last line's number and hash; no row where there is no line."""
 
-def append(connection: Connection, *entries: dict[str, Any]) -> None:
-    """Add lines, in the transaction of what they tell about; that transaction must be Database.write()'s."""
-    seq, previous = head(connection)
+
+def append(connection: Connection, *entries: dict[str, Any], after: tuple[int, str] | None = None) -> None:
+    """Add lines, in the transaction of what they tell about; that transaction must be Database.write()'s.
+
+    ``after``: the head, where that transaction has read it.
+    """
+    seq, previous = after or head(connection)
     rows = []
     for entry in entries:
         body = written(entry)
@@ -27,7 +33,7 @@ def append(connection: Connection, *entries: dict[str, Any]) -> None:
 
 def head(connection: Connection) -> tuple[int, str]:
     """Number and hash of the last line."""
-    last = connection.execute(select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)).first()
+    last = connection.execute(HEAD).first()
     return (last.seq, last.hash) if last else (0, START)
 
 

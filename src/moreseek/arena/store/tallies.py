@@ -23,14 +23,16 @@ class Tally:
 
 def add(connection: Connection, given: Iterable[tuple[int, Any]]) -> None:
     """Count answers: who gave it, and its row of ``answers``."""
-    rows = [
-        {
-            "contestant_id": contestant_id, "answers": 1, "seconds": answer.total_s, "first_seconds": answer.first_s,
+    totals: dict[int, dict[str, Any]] = {}
+    for contestant_id, answer in given:
+        one = {
+            "answers": 1, "seconds": answer.total_s, "first_seconds": answer.first_s,
             "counted": int(answer.tokens is not None), "tokens": answer.tokens or 0,
             "priced": int(answer.cost_usd is not None), "cost_usd": answer.cost_usd or 0.0,
-        }
-        for contestant_id, answer in given
-    ]  # fmt: skip
+        }  # fmt: skip
+        mine = totals.setdefault(contestant_id, dict.fromkeys(one, 0))
+        totals[contestant_id] = {key: mine[key] + value for key, value in one.items()}
+    rows = [{"contestant_id": contestant_id, **total} for contestant_id, total in totals.items()]
     grow(connection, tallies, ("contestant_id",), rows)
 
 

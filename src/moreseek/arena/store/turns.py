@@ -7,7 +7,6 @@ from sqlalchemy import Connection, insert, select
 
 from moreseek.arena.store import battles as stored_battles
 from moreseek.arena.store.tables import turns
-from moreseek.arena.store.voters import Voter
 from moreseek.arena.store.votes import RefusedError, open_for_more
 
 Messages = list[dict[str, str]]
@@ -22,9 +21,9 @@ class NextTurn:
     said: tuple[Messages, Messages]
 
 
-def begin(connection: Connection, voter: Voter | None, battle_id: str, prompt: str, most: int, now: float) -> NextTurn:
+def begin(connection: Connection, session_key: str, battle_id: str, prompt: str, most: int, now: float) -> NextTurn:
     """Note a further question before it is asked. Inside Database.write(); raises RefusedError."""
-    battle = open_for_more(connection, voter, battle_id)
+    battle = open_for_more(connection, session_key, battle_id)
     prompts = [battle.prompt, *_later_prompts(connection, battle_id)]
     turn = len(prompts) + 1
     if turn > most:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from moreseek.arena.store import ledger
 from moreseek.arena.store.counts import ALL, APART, add_to_counts, board_keys
+from moreseek.arena.store.growing import unless_there
 from moreseek.arena.store.tables import (
     actions,
     answers,
@@ -46,7 +47,7 @@ def find_or_add(connection: Connection, session_key: str, now: float) -> Voter:
     if found is not None:
         return found
     row = {"pseudonym": f"v-{secrets.token_hex(6)}", "session_key": session_key, "created_at": now}
-    connection.execute(insert(voters), row)
+    unless_there(connection, voters, ("session_key",), row)  # two windows may ask their first question at once
     found = find(connection, session_key)
     assert found is not None
     return found

@@ -18,7 +18,6 @@ from moreseek.arena.live.language import language_of
 from moreseek.arena.live.markup import to_html
 from moreseek.arena.live.roster import roster
 from moreseek.arena.store import battles, registry, turns, voters, votes
-from moreseek.arena.store.voters import Voter
 from moreseek.arena.store.votes import Cast, Given, RefusedError
 from moreseek.arena.votes import OUTCOMES
 from moreseek.arena.web.arena import Arena
@@ -100,7 +99,7 @@ def _write_down(arena: Arena, session_key: str, address: str, prompt: str, categ
             "nobody", 503, "At the moment there are no two models that could answer. Please try again later."
         )
     drawn, sides = chosen
-    with database.write() as connection:
+    with database.add() as connection:
         voter = voters.find_or_add(connection, session_key, now)
         battle = battles.NewBattle(
             voter.id, address, drawn.left.id, drawn.right.id, drawn.across, drawn.probability, category,
@@ -112,8 +111,7 @@ def _write_down(arena: Arena, session_key: str, address: str, prompt: str, categ
 
 def _write_on(arena: Arena, session_key: str, battle_id: str, prompt: str) -> Fight:
     with arena.database.write() as connection:
-        voter = voters.find(connection, session_key)
-        found = turns.begin(connection, voter, battle_id, prompt, arena.settings.arena.max_turns, time.time())
+        found = turns.begin(connection, session_key, battle_id, prompt, arena.settings.arena.max_turns, time.time())
         names = {row.id: row.name for row in registry.registered(connection)}
         here = roster(connection, arena.settings)
         ids = found.battle.left_id, found.battle.right_id
@@ -132,21 +130,20 @@ async def vote(request: Request) -> Response:
     for tag in said.tags:
         one_of(tag, arena.settings.arena.tags, "no_such_tag", "There is no such tag.")
     given = Given(said.outcome, cleaned(said.reason), tuple(dict.fromkeys(said.tags)))
-    voter, cast = await run_in_threadpool(_cast, arena, session, request.path_params["id"], given)
+    cast = await run_in_threadpool(_cast, arena, session, request.path_params["id"], given)
     told = {"vote": cast.said(), "reveal": _reveal(cast), "undo_s": arena.rules.undo_s}
     if cast.repeated:
         return JSONResponse(told)
-    return JSONResponse(told, background=BackgroundTask(examine_voter, arena.database, arena.boards, voter, cast.at))
+    return JSONResponse(
+        told, background=BackgroundTask(examine_voter, arena.database, arena.boards, cast.voter, cast.at)
+    )
 
 
-def _cast(arena: Arena, session: str, battle_id: str, given: Given) -> tuple[Voter, Cast]:
-    database, now = arena.database, time.time()
+def _cast(arena: Arena, session: str, battle_id: str, given: Given) -> Cast:
+    now, session_key = time.time(), arena.database.keyed("session", session)
     arena.boards.close_days(now)
-    with database.write() as connection:
-        voter = voters.find(connection, database.keyed("session", session))
-        cast = votes.cast(connection, voter, battle_id, given, arena.rules, now)
-    assert voter is not None  # else there would be no vote
-    return voter, cast
+    with arena.database.write() as connection:
+        return votes.cast(connection, session_key, battle_id, given, arena.rules, now)
 
 
 async def undo(request: Request) -> Response:
@@ -156,8 +153,8 @@ async def undo(request: Request) -> Response:
 
     def take_back() -> dict[str, Any]:
         with arena.database.write() as connection:
-            voter = voters.find(connection, arena.database.keyed("session", session))
-            found = votes.undo(connection, voter, request.path_params["id"], arena.rules, time.time())
+            session_key = arena.database.keyed("session", session)
+            found = votes.undo(connection, session_key, request.path_params["id"], arena.rules, time.time())
             return {"vote": found.said()}
 
     return JSONResponse(await run_in_threadpool(take_back))

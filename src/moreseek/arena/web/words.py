@@ -81,7 +81,7 @@ FOR_SCRIPTS = (
     "asking", "private", "undone", "counted", "apart_identity", "apart_repeat", "apart_cap", "apart_voter", "thinking",
     "tokens", "first", "total", "failed", "cut_short", "base", "reasoning", "left", "right", "lead", "lead_named",
     "lead_direct", "ask", "ask_one", "ask_on", "asking_one", "further", "question", "next", "new_chat",
-    "random_prompt", "nobody_here",
+    "random_prompt", "nobody_here", "colon",
 )  # fmt: skip
 TAGS_ZH = {
     "correct": "正确", "clear": "清晰", "concise": "简洁", "well written": "文笔好", "wrong": "有错误",

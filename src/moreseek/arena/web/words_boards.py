@@ -4,7 +4,7 @@ from moreseek.arena.cautions import TEXTS
 
 BOARDS_SAY: dict[str, dict[str, str]] = {
     "en": {
-        "lang_code": "en", "colon": ": ", "comma": ", ",
+        "lang_code": "en", "colon": ": ", "comma": ", ", "semicolon": "; ", "stop": ".", "open": " (", "close": ")",
         "flip": "Removing {removed:,} of {votes:,} votes puts {rival} before {leader}.",
         **{f"caution_{code}": text for code, text in TEXTS.items()},
         "cluster_voter": "voter", "cluster_prompt": "prompt",
@@ -54,7 +54,7 @@ BOARDS_SAY: dict[str, dict[str, str]] = {
         "nobody_here": "No model can answer at the moment.", "settings": "Settings", "to_board": "See the board",
     },
     "zh": {
-        "lang_code": "zh", "colon": "：", "comma": "，",
+        "lang_code": "zh", "colon": "：", "comma": "，", "semicolon": "；", "stop": "。", "open": "（", "close": "）",
         "flip": "在 {votes:,} 票中去掉 {removed:,} 票，{rival} 就会排到 {leader} 前面。",
         "caution_no_votes": "还没有投票：所有评分仅来自先验。",
         "caution_self_battles": "略去了 {battles} 场模型与自己的对战。",

@@ -16,8 +16,7 @@ def test_battles_go_out_with_their_texts_and_come_in_elsewhere_as_the_same_board
     filled(database, 60)
     longer = battle(database, prompt="first")
     with database.write() as connection:
-        voter = voters.find(connection, "someone")
-        turns.begin(connection, voter, longer, "second", 8, NOW)
+        turns.begin(connection, "someone", longer, "second", 8, NOW)
         answer = battles.Answer("again", "", 5, 7, 0.1, 0.2, 0.001, False, None)
         battles.finish(connection, longer, (answer, answer), NOW, 2)
     cast(database, longer, "both_bad")

@@ -25,7 +25,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_contestant_that_fails_rests_and_the_battle_does_not_count(arena, kind):
-    site = arena(("ok", kind), silence_s=0.3)
+    site = arena(("ok", kind), silence_s=1.0 if kind == "hang" else 20.0)
     browser = site.browser()
     battle = browser.battle()
     assert battle.html is None

@@ -187,7 +187,7 @@ def test_a_judge_and_people_are_compared_on_the_same_answers(three):
 def test_a_vote_that_was_taken_back_is_not_judged(three):
     name = human(three, PROBLEMS[0].prompt, ("20", "7"), "model_a")
     with three.database.write() as connection:
-        votes.undo(connection, voters.find(connection, "someone"), name, RULES, time.time())
+        votes.undo(connection, "someone", name, RULES, time.time())
     assert fight(three, voted=True)[1].judged == 36
 
 

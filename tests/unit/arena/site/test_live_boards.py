@@ -261,7 +261,7 @@ def test_style_control_takes_away_what_length_won(tmp_path):
             stored.finish(connection, name, tuple(both), NOW)
             longer = (words[0] - words[1]) / (words[0] + words[1] + 1)
             left = rng.random() < 1 / (1 + math.exp(-4 * longer))  # all that counts is length
-            cast_votes.cast(connection, voter, name, Given("model_a" if left else "model_b"), RULES, NOW)
+            cast_votes.cast(connection, f"s{i % 40}", name, Given("model_a" if left else "model_b"), RULES, NOW)
     boards = LiveBoards(database, 10)
     gap = lambda board: (lambda r: r["long"] - r["short"])({row["name"]: row["rating"] for row in board["rows"]})  # noqa: E731
     assert gap(boards.board()) > 150
@@ -289,7 +289,7 @@ def test_latency_and_cost_are_held_equal_where_votes_tell_them(tmp_path):
             ]
             stored.finish(connection, name, tuple(both), NOW)
             left = rng.random() < 1 / (1 + math.exp(4 * (took[0] - took[1]) / (took[0] + took[1])))
-            cast_votes.cast(connection, voter, name, Given("model_a" if left else "model_b"), RULES, NOW)
+            cast_votes.cast(connection, f"s{i % 40}", name, Given("model_a" if left else "model_b"), RULES, NOW)
     boards = LiveBoards(database, 10)
     rating = lambda board: {row["name"]: row["rating"] for row in board["rows"]}  # noqa: E731
     gap = lambda board: rating(board)["quick"] - rating(board)["slow"]  # noqa: E731

@@ -75,10 +75,10 @@ def test_a_turn_that_fails_makes_the_battle_void(arena, monkeypatch):
     browser = site.browser()
     battle = browser.battle()
     with site.arena.database.write() as connection:
-        from moreseek.arena.store import turns, voters
+        from moreseek.arena.store import turns
 
         key = site.arena.database.keyed("session", browser.http.cookies["arena_session"])
-        found = turns.begin(connection, voters.find(connection, key), battle.id, "On?", 8, 5.0)
+        found = turns.begin(connection, key, battle.id, "On?", 8, 5.0)
         stored.give_up(connection, battle.id, stored.FAILED, 6.0, found.battle.left_id, "hung", found.turn)
     assert code(browser.vote(battle.id)) == (409, "void")
     assert code(further(browser, battle.id)) == (409, "void")

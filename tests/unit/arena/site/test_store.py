@@ -67,9 +67,7 @@ def battle(database, session="someone", pair=(1, 2), prompt="what?", category="o
 
 def cast(database, name, outcome="model_a", session="someone", at=NOW):
     with database.write() as connection:
-        return votes.cast(
-            connection, voters.find(connection, session), name, votes.Given(outcome, "because"), RULES, at
-        )
+        return votes.cast(connection, session, name, votes.Given(outcome, "because"), RULES, at)
 
 
 def filled(database, n=80, seed=0):
@@ -92,7 +90,7 @@ def check_counts(database):
 
 def undo(database, name, session, at):
     with database.write() as connection:
-        votes.undo(connection, voters.find(connection, session), name, RULES, at)
+        votes.undo(connection, session, name, RULES, at)
 
 
 def test_counts_equal_a_recount_after_votes_undos_and_exclusions(database):
@@ -393,3 +391,31 @@ def test_a_replay_refuses_what_cannot_be():
         Replay([entered, entered])
     with pytest.raises(ValueError, match="none of"):
         Replay([{"kind": "magic"}])
+
+
+def test_a_battle_begins_while_somebody_else_votes(database):
+    if database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time, whatever it writes")
+    with database.write(), database.add() as connection:  # would wait for ever where both queued
+        voter = voters.find_or_add(connection, "new here", NOW)
+        new = battles.NewBattle(voter.id, "address", 1, 2, False, 0.25, "other", "en", "key", "what?")
+        name = battles.begin(connection, new, NOW)
+    with database.read() as connection:
+        assert battles.find(connection, name).session_key == "new here"
+
+
+def test_first_questions_asked_at_once_are_of_one_voter(database):
+    together, found = threading.Barrier(4), []
+
+    def ask():
+        together.wait()
+        with database.add() as connection:
+            found.append(voters.find_or_add(connection, "four windows", NOW).id)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found)) == 1

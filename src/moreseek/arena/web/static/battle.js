@@ -176,7 +176,7 @@ async function vote(outcome) {
     const body = { outcome, reason: get("reason").value, tags };
     const found = await (await post(`api/battles/${battle}/vote`, body)).json();
     found.reveal.forEach((one, place) => {
-      reveal("ab"[place], one, `${place === 0 ? words.left : words.right}: ${one.name}`);
+      reveal("ab"[place], one, `${place === 0 ? words.left : words.right}${words.colon}${one.name}`);
     });
     say(found.vote.set_apart ? words[`apart_${found.vote.set_apart}`] : words.counted);
     show("done");
