@@ -10,8 +10,8 @@ comes twice, so that no prefix is known. Every request has to be answered with a
 the machine must be quiet.
 
 One JSON line a peer and number of clients: tokens a second, and in milliseconds the median and the 99th percentile of
-the first token and of the time between two tokens. The client takes the first chunk for the first token, and ours is
-the role's, sent before the prompt is read: compare tokens a second.
+the first token (the client takes the first chunk for it: ours comes with the first token, as theirs do) and of the time
+between two tokens.
 """
 
 import argparse
