@@ -24,9 +24,10 @@ static inline void tile(i64 inputs, const float *x, i64 x_row, const float *slic
     }
 }
 
-// Vectors of a tile of R rows: as many as registers hold, in whole slices; one row reads a panel in one go.
+// Vectors of a tile of R rows: as many as registers hold, in whole slices. One row waits for memory, and reads one slice
+// after the other as a single stream.
 template <int R> constexpr int width() {
-    constexpr int ALL = PANEL / LANES, FIT = R == 1 ? 8 : R <= 3 ? 4 : MAX_VECTORS;
+    constexpr int ALL = PANEL / LANES, FIT = R == 2 || R == 3 ? 4 : MAX_VECTORS;
     return LANES == 16 ? MAX_VECTORS : FIT < ALL ? FIT : ALL;
 }
 
