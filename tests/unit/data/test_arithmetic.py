@@ -92,7 +92,7 @@ def test_a_small_space_repeats_in_training_and_is_refused_for_heldout():
         ({"operators": "+/"}, "at most once"),
         ({"operators": "+", "max_value": 3, "min_operations": 6}, "do not fit"),
         ({"min_operations": 7}, "above max_operations"),
-        ({"worked_share": 1.5}, "less than or equal to 1"),
+        ({"worked_share": 1.5}, "a number of at most 1 is needed"),
     ],
 )
 def test_wrong_settings_are_explained(settings, message):

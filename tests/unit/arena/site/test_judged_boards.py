@@ -132,7 +132,7 @@ def test_style_control_takes_away_what_length_won_of_a_judge_too(tmp_path):
             name = battles.begin(connection, new, NOW)
             both = [battles.Answer("word " * n, "", n, 1, 0.1, 0.2, None, False, None) for n in words]
             battles.finish(connection, name, tuple(both), NOW)
-            cast(connection, voter, name, Given("tie"), RULES, NOW)
+            cast(connection, "somebody", name, Given("tie"), RULES, NOW)
             longer[name] = (words[0] - words[1]) / (words[0] + words[1] + 1)
         said = [  # all that counts is length
             (one, 0 if rng.random() < 1 / (1 + math.exp(-4 * longer[one.id])) else 1)
