@@ -134,9 +134,10 @@ def test_style_control_takes_away_what_length_won_of_a_judge_too(tmp_path):
             battles.finish(connection, name, tuple(both), NOW)
             cast(connection, "somebody", name, Given("tie"), RULES, NOW)
             longer[name] = (words[0] - words[1]) / (words[0] + words[1] + 1)
+        made = list(longer)  # names are drawn: in their order each run would be another
         said = [  # all that counts is length
             (one, 0 if rng.random() < 1 / (1 + math.exp(-4 * longer[one.id])) else 1)
-            for one in judges.unjudged(connection, judge, voted=True)
+            for one in sorted(judges.unjudged(connection, judge, voted=True), key=lambda one: made.index(one.id))
         ]
         judges.record(connection, judge, "llm", said, NOW)
     boards, which = JudgedBoards(database, 10), Which(judge="llm")
