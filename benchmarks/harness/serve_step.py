@@ -34,7 +34,9 @@ def engine_side(args: argparse.Namespace) -> Callable[[list[list[int]]], list[An
 
     def generate(asked: list[list[int]]) -> list[Answer]:
         found = llm.engine.generate(asked, params)
-        return [(0.0, llm.tokenizer.decode(completion.token_ids)) for completion in found]
+        ends = set(llm.tokenizer.eos_ids)  # no text to a server, whether or not they end it
+        written = [[token for token in completion.token_ids if token not in ends] for completion in found]
+        return [(0.0, llm.tokenizer.decode(tokens)) for tokens in written]
 
     return generate
 

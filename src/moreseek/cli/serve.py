@@ -24,6 +24,7 @@ from moreseek.server.turns import FairQueue
 from moreseek.training.device import sampling_device
 
 WEIGHT_BYTES = 4  # a parameter in memory at most
+NICE = 5  # of the engine's threads: whoever writes streams and answers /health comes first, as that takes little
 
 
 def serve(
@@ -149,6 +150,7 @@ def _open(path: Path, running: int, precision: Asked) -> LLM:
     llm = LLM(path, running, precision, sampling_device())
     _ = llm.loop  # made here like the runner, so that the first request waits for neither
     llm.engine.runner.spare = 1  # for the event loop, or with two cores for the reader of the stream
+    llm.loop.be_nice(NICE)
     return llm
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -170,6 +172,13 @@ class EngineLoop:
                 self._inbox.append(command)
                 self._wake.notify()
             return not self._closed
+
+    def be_nice(self, nice: int) -> None:
+        """Let other threads go first, by so much as in nice(2); the kernels' own threads inherit it. Linux alone knows
+        threads' priorities.
+        """
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, self._thread.native_id or 0, nice)
 
     def _run(self) -> None:
         while self._wait():
