@@ -1,7 +1,6 @@
 """`moreseek arena`: an arena of one's own; boards and comparisons from its database or from files of votes."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -172,7 +171,8 @@ def compare(
         if format != "auto":
             raise InputError("--format is for files of votes, and this is an arena's database.")
         if judge is None and arena.judges and not len(arena.votes()):
-            raise InputError(f"{votes}: nobody has voted there; with --judge it is what {_or(arena.judges)} said.")
+            said = " or ".join(arena.judges)
+            raise InputError(f"{votes}: nobody has voted there; with --judge it is what {said} said.")
         chosen = selection.of(arena.votes(judge or ""), votes)
     elif judge is not None:
         raise InputError("--judge is for an arena's database: a file of votes has no judges.")
@@ -185,10 +185,6 @@ def compare(
         print_comparison(result)
     if result["verdict"] == "worse":
         raise typer.Exit(1)
-
-
-def _or(names: Iterable[str]) -> str:
-    return " or ".join(names)
 
 
 @app.command()

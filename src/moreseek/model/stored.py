@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from moreseek.model.config import ModelConfig
-from moreseek.model.slots import EMBEDDING, parts, slots
+from moreseek.model.slots import EMBEDDING, Slot, parts, slots
 from moreseek.model.transformer import Transformer
 from moreseek.model.weights import fill, load_model, open_weights
 from moreseek.native.bindings import usable
@@ -30,7 +30,7 @@ class StoredTransformer(Transformer):
         super().__init__(config)  # its weights are memory that nobody has touched yet
         self._tensors, self._files = tensors, files
         self._shapes = {p: p.shape for p in self.parameters() if p.dim() > 1 and p is not self.embed_tokens.weight}
-        fill((slot for slot in slots(self) if len(slot.shape) == 1 or slot.name == EMBEDDING), tensors)
+        fill(filter(_stays, slots(self)), tensors)
         for matrix in self._shapes:
             matrix.data = torch.empty(0)
         self.eval()
@@ -43,8 +43,8 @@ class StoredTransformer(Transformer):
             rooms = fresh_pages(4 * sum(sizes)).view(torch.float32).split(sizes) if matrices else ()
             for matrix, room in zip(matrices, rooms, strict=True):
                 matrix.data = room.view(self._shapes[matrix])
-            found = (slots for module, slots in parts(self) if part in (module, self))
-            fill((slot for slots in found for slot in slots if len(slot.shape) > 1), self._tensors)
+            found = (slot for module, slots in parts(self) if part in (module, self) for slot in slots)
+            fill((slot for slot in found if not _stays(slot)), self._tensors)
             yield
         finally:
             for matrix in matrices:
@@ -66,6 +66,11 @@ class StoredTransformer(Transformer):
                 for piece in range(PIECES):
                     file.seek(size * piece // PIECES)
                     yield file.read(PIECE)
+
+
+def _stays(slot: Slot) -> bool:
+    """Whether a weight is read once and kept."""
+    return len(slot.shape) == 1 or slot.name == EMBEDDING
 
 
 def open_stored(path: Path) -> Transformer:

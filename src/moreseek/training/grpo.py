@@ -68,9 +68,9 @@ class GRPO:
     def _check_room(self) -> None:
         """Raise InputError where a prompt and its longest completion pass the context: the engine would, later."""
         settings, context = self.settings, self.model.config.max_position_embeddings
+        room = context - settings.max_completion_tokens
         around = len(self._prompt(Problem(prompt="?", answer="")))
         for problem in self.problems:
-            room = context - settings.max_completion_tokens
             if around + len(problem.prompt.encode()) <= room:  # a token is a byte or more
                 continue
             tokens = len(self._prompt(problem))
