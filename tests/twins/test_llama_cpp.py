@@ -73,12 +73,12 @@ def trained(config: ModelConfig, tokenizer: Tokenizer) -> Transformer:
     model = build(config, seed=1).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     ids = torch.tensor([tokenizer.encode(STORY)])
-    for _ in range(100):
+    for step in range(200):
         loss = torch.nn.functional.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        for router in model.routers():
+        for router in model.routers() if step < 100 else ():  # then it may learn what goes with them
             router.update_bias(0.02)
     return model.eval()
 

@@ -20,7 +20,9 @@ class Cache:
 
     Dense families keep keys and values: (layers, blocks, kv_heads, BLOCK_SIZE, width) each, width being head_dim
     padded. DeepSeek-V3 keeps the normalised latent and the rotated shared key side by side: (layers, blocks,
-    BLOCK_SIZE, width), width being kv_lora_rank + rope padded. Block 0 is nobody's: padding is written there, as zeros.
+    BLOCK_SIZE, width), width being kv_lora_rank + rope padded. In memory a block's layers lie side by side: one large
+    page holds blocks for every layer, and a short text takes no page a layer. Block 0 is nobody's: padding is written
+    there, as zeros.
     """
 
     def __init__(self, config: ModelConfig, blocks: int, like: Tensor, layers: int | None = None) -> None:
@@ -28,11 +30,12 @@ class Cache:
         layers = config.num_hidden_layers if layers is None else layers
         if config.is_deepseek:
             self.width = _padded(config.kv_lora_rank + config.qk_rope_head_dim)
-            self.tensors = [_zeros(like, layers, blocks, BLOCK_SIZE, self.width)]
+            shape = (blocks, layers, BLOCK_SIZE, self.width)
+            self.tensors = [_zeros(like, *shape).transpose(0, 1)]
         else:
             self.width = _padded(config.attention_head_dim)
-            shape = (layers, blocks, config.kv_heads, BLOCK_SIZE, self.width)
-            self.tensors = [_zeros(like, *shape), _zeros(like, *shape)]
+            shape = (blocks, layers, config.kv_heads, BLOCK_SIZE, self.width)
+            self.tensors = [_zeros(like, *shape).transpose(0, 1), _zeros(like, *shape).transpose(0, 1)]
 
     def copy_blocks(self, source: Tensor, target: Tensor) -> None:
         """Copy whole blocks, every layer at once. source and target: (n,) int64."""

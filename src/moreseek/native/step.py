@@ -49,7 +49,7 @@ class Model(Structure):
     _fields_ = [
         *((name, c_int64) for name in (
             "layers", "hidden", "heads", "kv_heads", "head", "nope", "rope", "value", "rank", "q_rank", "width",
-            "experts", "top_k", "groups", "top_groups", "normalise", "latent",
+            "cache_block", "experts", "top_k", "groups", "top_groups", "normalise", "latent",
         )),
         *((name, c_float) for name in ("eps", "latent_eps", "scale", "scaling")),
         ("layer", POINTER(Layer)), ("embedding", c_void_p), ("norm", c_void_p), ("head_matrix", Matrix),

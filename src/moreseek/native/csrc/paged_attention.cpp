@@ -83,7 +83,7 @@ static inline void normed(const float *x, const float *weight, float eps, i64 si
 // Write the new keys and values, then attend. qkv (tokens, H + 2·Hkv, D), before norms and rope → out (tokens, H·D).
 void grouped_attention(const Model &m, const Layer &layer, const Step &step, float *qkv, i64 qkv_row, float *out,
                        int threads) {
-    i64 group = m.heads / m.kv_heads, block_step = m.kv_heads * BLOCK * m.width, head = m.head;
+    i64 group = m.heads / m.kv_heads, block_step = m.cache_block, head = m.head;
     parallel_parts(step.rows, worth(step.rows, 20 * step.tokens / step.rows * qkv_row, threads), [&](int, i64 low, i64 high) {
         for (i64 row = low; row < high; row++)
             for (i64 t = 0; t < step.count[row]; t++) {
@@ -158,7 +158,7 @@ static inline Vec softmax_columns(float *scores, i64 count) {
 // q (tokens, H, nope + rope) and latent (tokens, rank + rope; its norm already taken), before rope → out (tokens, H·value).
 void latent_attention(const Model &m, const Layer &layer, const Step &step, const float *q, i64 q_row,
                       const float *latent, i64 latent_row, float *out, int threads) {
-    i64 part = m.nope + m.rope, heads = m.heads, block_step = BLOCK * m.width, wide = padded(m.rank);
+    i64 part = m.nope + m.rope, heads = m.heads, block_step = m.cache_block, wide = padded(m.rank);
     std::vector<i64> row_of(step.tokens), position_of(step.tokens);
     i64 most = 0, work = 0;
     for (i64 row = 0; row < step.rows; row++)
