@@ -50,10 +50,8 @@ class PackedModel:
         """Pack the weights as they are now."""
         with torch.no_grad():
             self._kept = []
-            blocks: list[step.Layer] = []
-            for place, block in enumerate(self.source.layers):
-                with self.source.at_hand(block):
-                    blocks.append(self._layer(f"{place}", block, place))  # pyright: ignore[reportArgumentType]
+            layers = enumerate(self.source.layers_in_turn())
+            blocks = [self._layer(f"{place}", layer, place) for place, layer in layers]
             with self.source.at_hand(self.source.lm_head or self.source.embed_tokens):
                 self.model = self._model(blocks)
             if self.mtp is not None:

@@ -6,16 +6,17 @@ So serving a model takes the memory of the packed weights and little more, also 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from moreseek.model.config import ModelConfig
 from moreseek.model.slots import EMBEDDING, Slot, parts, slots
-from moreseek.model.transformer import Transformer
+from moreseek.model.transformer import Block, Transformer
 from moreseek.model.weights import fill, load_model, open_weights
 from moreseek.native.bindings import usable
 from moreseek.native.pages import fresh_pages
@@ -37,12 +38,26 @@ class StoredTransformer(Transformer):
 
     @contextmanager
     def at_hand(self, part: nn.Module) -> Iterator[None]:
+        with self._read(part, _room(self._size(part))):
+            yield
+
+    def layers_in_turn(self) -> Iterator[Block]:
+        layers = cast(list[Block], list(self.layers))
+        room = _room(max(map(self._size, layers)))  # for all: pages that are new cost more than what is read into them
+        for layer in layers:
+            with self._read(layer, room):
+                yield layer
+
+    def _size(self, part: nn.Module) -> int:
+        return sum(math.prod(self._shapes[p]) for p in part.parameters() if p in self._shapes)
+
+    @contextmanager
+    def _read(self, part: nn.Module, room: Tensor) -> Iterator[None]:
         matrices = [p for p in part.parameters() if p in self._shapes]
         sizes = [math.prod(self._shapes[matrix]) for matrix in matrices]
         try:
-            rooms = fresh_pages(4 * sum(sizes)).view(torch.float32).split(sizes) if matrices else ()
-            for matrix, room in zip(matrices, rooms, strict=True):
-                matrix.data = room.view(self._shapes[matrix])
+            for matrix, data in zip(matrices, room[: sum(sizes)].split(sizes) if sizes else (), strict=True):
+                matrix.data = data.view(self._shapes[matrix])
             found = (slot for module, slots in parts(self) if part in (module, self) for slot in slots)
             fill((slot for slot in found if not _stays(slot)), self._tensors)
             yield
@@ -66,6 +81,11 @@ class StoredTransformer(Transformer):
                 for piece in range(PIECES):
                     file.seek(size * piece // PIECES)
                     yield file.read(PIECE)
+
+
+def _room(size: int) -> Tensor:
+    """For so many floats."""
+    return fresh_pages(4 * size).view(torch.float32) if size else torch.empty(0)
 
 
 def _stays(slot: Slot) -> bool:

@@ -92,9 +92,13 @@ class Transformer(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def at_hand(self, part: nn.Module) -> AbstractContextManager[None]:
-        """While this lasts, the weights of a layer, the head or the MTP module can be read; here they always can."""
+        """While this lasts, the weights of the head or the MTP module can be read; here they always can."""
         del part
         return nullcontext()
+
+    def layers_in_turn(self) -> Iterator[Block]:
+        """The layers; the weights of each can be read until the next is asked for, and here always."""
+        return iter(self.layers)  # pyright: ignore[reportReturnType]
 
     def samples(self) -> Iterator[bytes]:
         """Some of all weights, by which the model is known again."""
