@@ -68,6 +68,11 @@ def test_a_copied_block_goes_on_as_the_first(decoder):
     torch.testing.assert_close(logits[1:3], full[1:3, 6:9], **CLOSE)
 
 
+def test_a_block_holds_its_layers_side_by_side_so_that_a_short_text_takes_few_pages(any_model):
+    for tensor in Cache(any_model.config, 4, any_model.embed_tokens.weight).tensors:
+        assert tensor[:, 2].is_contiguous()
+
+
 def test_bytes_per_token_are_a_latent_and_a_rope_key_for_v3(make_model):
     config = make_model("v3-whole-vectors").config
     assert bytes_per_token(config) == 4 * config.num_hidden_layers * (config.kv_lora_rank + config.qk_rope_head_dim)

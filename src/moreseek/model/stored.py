@@ -25,7 +25,7 @@ PIECES, PIECE = 1024, 64  # of a file, by which it is known again; bytes of each
 
 
 class StoredTransformer(Transformer):
-    """A Transformer with its embedding, norms and biases; its matrices are empty but while they are ``at_hand``."""
+    """A Transformer with its embedding, norms and biases; its matrices are empty but while they are at hand."""
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Tensor], files: list[Path]) -> None:
         super().__init__(config)  # its weights are memory that nobody has touched yet
