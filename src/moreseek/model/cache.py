@@ -30,12 +30,11 @@ class Cache:
         layers = config.num_hidden_layers if layers is None else layers
         if config.is_deepseek:
             self.width = _padded(config.kv_lora_rank + config.qk_rope_head_dim)
-            shape = (blocks, layers, BLOCK_SIZE, self.width)
-            self.tensors = [_zeros(like, *shape).transpose(0, 1)]
+            self.tensors = [_zeros(like, layers, blocks, BLOCK_SIZE, self.width)]
         else:
             self.width = _padded(config.attention_head_dim)
-            shape = (blocks, layers, config.kv_heads, BLOCK_SIZE, self.width)
-            self.tensors = [_zeros(like, *shape).transpose(0, 1), _zeros(like, *shape).transpose(0, 1)]
+            shape = (layers, blocks, config.kv_heads, BLOCK_SIZE, self.width)
+            self.tensors = [_zeros(like, *shape), _zeros(like, *shape)]
 
     def copy_blocks(self, source: Tensor, target: Tensor) -> None:
         """Copy whole blocks, every layer at once. source and target: (n,) int64."""
@@ -57,11 +56,16 @@ def bytes_per_token(config: ModelConfig, element_size: int = 4, layers: int | No
     return numbers * (config.num_hidden_layers if layers is None else layers) * element_size
 
 
-def _zeros(like: Tensor, *shape: int) -> Tensor:
-    """Zeros; on a CPU they take memory only as they are written, which torch's own do not."""
-    if like.device.type != "cpu":
-        return like.new_zeros(shape)
-    return fresh_pages(prod(shape) * like.element_size()).view(like.dtype).view(shape)
+def _zeros(like: Tensor, layers: int, blocks: int, *of_a_block: int) -> Tensor:
+    """(layers, blocks, …) zeros, in memory block by block; on a CPU they take it only as they are written, which
+    torch's own do not.
+    """
+    shape = (blocks, layers, *of_a_block)
+    if like.device.type == "cpu":
+        zeros = fresh_pages(prod(shape) * like.element_size()).view(like.dtype).view(shape)
+    else:
+        zeros = like.new_zeros(shape)
+    return zeros.transpose(0, 1)
 
 
 def _padded(width: int) -> int:

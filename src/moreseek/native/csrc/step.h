@@ -73,12 +73,12 @@ struct Layer {
     const Matrix *router;         // null: no routed experts
     const float *router_bias;
     const FeedForward *experts;
-    float *k_cache, *v_cache;     // (blocks, kv_heads, BLOCK, width) each, a block every cache_block floats; MLA:
-                                  // (blocks, BLOCK, width) in k_cache
+    float *k_cache, *v_cache;     // (blocks, kv_heads, BLOCK, width) each; MLA: (blocks, BLOCK, width) in k_cache
 };
 
 struct Model {
-    i64 layers, hidden, heads, kv_heads, head, nope, rope, value, rank, q_rank, width, cache_block; // width: of a cached vector
+    i64 layers, hidden, heads, kv_heads, head, nope, rope, value, rank, q_rank;
+    i64 width, cache_block; // of a cached vector, and from a block to the next one of its layer, in floats
     i64 experts, top_k, groups, top_groups, normalise, latent; // latent: whether this is MLA
     float eps, latent_eps, scale, scaling;
     const Layer *layer;
