@@ -23,6 +23,9 @@ from moreseek.errors import FaultError
 
 LOG = logging.getLogger("moreseek.engine")
 CLOSED = "the engine has been closed."
+# Readers that an event loop wakes before it looks at its sockets again: each writes to one of them, and hands Python's
+# lock over for that, so that whoever asks for something else would wait for all of them.
+MOST_DELIVERED = 8
 OnEnd = Callable[[Sequence], None]
 
 
@@ -58,9 +61,13 @@ class Post:
 
     def _deliver(self) -> None:
         self._told = False  # before the first is taken: what comes now is taken too, or tells anew
-        while self._items:
+        for _ in range(min(len(self._items), MOST_DELIVERED)):
             reader, item = self._items.popleft()
             reader.put_nowait(item)
+        events = self._events()
+        if self._items and not self._told and events is not None:
+            self._told = True
+            events.call_soon(self._deliver)
 
 
 class EngineLoop:
