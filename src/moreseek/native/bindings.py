@@ -1,12 +1,14 @@
 """The kernels' C signatures. Tensors go as addresses; sizes are int64, so every argument type is declared."""
 
 import ctypes
+import platform
 from ctypes import POINTER, c_double, c_float, c_int, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from moreseek.machine import describe_machine
 from moreseek.native.build import UnavailableError, library
 
 
@@ -65,9 +67,21 @@ def kernels() -> ctypes.CDLL:
         function.argtypes, function.restype = arguments, None
     found.native_cross_entropy.restype = found.native_read.restype = c_double
     found.native_multi_step.restype = c_int64
-    found.native_start.argtypes, found.native_start.restype = (c_void_p, c_void_p), c_int
-    found.native_start(_sgemm_address(), _team_address())
+    found.native_start.argtypes, found.native_start.restype = (c_void_p, c_void_p, c_int), c_int
+    found.native_start(_sgemm_address(), _team_address(), own_products())
     return found
+
+
+def start(own: bool) -> int:
+    """Choose how large products of training are made from now on; floats in one vector of this build."""
+    return int(kernels().native_start(_sgemm_address(), _team_address(), own))
+
+
+def own_products() -> bool:
+    """Whether training's large products are the kernels' own: on x86 of other makers than Intel, whose MKL is the BLAS
+    inside torch and takes a general path there. (By the CPU, not by a measurement: the same run gives the same sums.)
+    """
+    return platform.machine().lower() in ("x86_64", "amd64") and "Intel" not in describe_machine()["cpu"]
 
 
 def _sgemm_address() -> int | None:
@@ -96,7 +110,7 @@ def _team_address() -> int | None:
 @lru_cache
 def lanes() -> int:
     """Floats in one vector of this build."""
-    return int(kernels().native_start(_sgemm_address(), _team_address()))
+    return start(own_products())
 
 
 @lru_cache

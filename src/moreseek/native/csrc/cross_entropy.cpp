@@ -1,5 +1,5 @@
 // Cross-entropy and token log-probabilities from hidden states, a chunk of logits at a time; twins: losses.py.
-#include "common.h"
+#include "gemm.h"
 
 // Rows of a chunk: many enough that adding to the head's gradient is worth reading it (4 MB of logits).
 static inline i64 chunk_of(i64 vocab) {
@@ -15,7 +15,7 @@ static inline i64 block_of(i64 vocab) {
 
 // logits (rows, vocab) = hidden · headᵀ, block by block, each row handed to f while it is in the cache.
 template <class F>
-static void logits_rows(const float *hidden, const Transposed &head, float *logits, i64 rows, i64 vocab, i64 size, F f) {
+static void logits_rows(const float *hidden, const Right &head, float *logits, i64 rows, i64 vocab, i64 size, F f) {
     i64 block = block_of(vocab);
     for (i64 low = 0; low < rows; low += block) {
         i64 count = low + block < rows ? block : rows - low;
@@ -62,7 +62,7 @@ extern "C" double native_cross_entropy(const float *hidden, const float *head, c
     float *partial = scratch(3, (parts - 1) * matrix);
     std::vector<double> losses(parts, 0.0);
     if (n == 0) memset(dhead, 0, matrix * 4);
-    Transposed head_t(head, vocab, size, n, 4);
+    Right head_t(head, true, size, vocab, n, 4), right(head, false, vocab, size, n, 5);
     parallel_parts(n, parts, [&](int part, i64 low, i64 high) {
         float *logits = scratch(1, chunk * vocab), *dh = part ? partial + (part - 1) * matrix : dhead;
         double loss = 0.0;
@@ -73,8 +73,8 @@ extern "C" double native_cross_entropy(const float *hidden, const float *head, c
                 loss += softmax_row(z, vocab, 1.0f, nullptr) - wanted;
                 z[targets[r + i]] -= 1.0f;
             });
-            gemm_nn(rows, size, vocab, logits, vocab, head, size, 0.0f, dhidden + r * size, size);
-            gemm_tn(vocab, size, rows, logits, vocab, hidden + r * size, size, r > low ? 1.0f : 0.0f, dh, size);
+            right.product(rows, logits, dhidden + r * size);
+            add_turned(vocab, size, rows, logits, hidden + r * size, r > low, dh);
         }
         losses[part] = loss;
     });
@@ -89,7 +89,7 @@ extern "C" void native_token_logprobs(const float *hidden, const float *head, co
                                       float *probabilities, float *logprobs, float *entropy, i64 n, i64 vocab,
                                       i64 size, float temperature, int threads) {
     i64 chunk = chunk_of(vocab);
-    Transposed head_t(head, vocab, size, n, 4);
+    Right head_t(head, true, size, vocab, n, 4);
     parallel_parts(n, worth(n, 2 * vocab * size, threads), [&](int, i64 low, i64 high) {
         float *room = probabilities ? nullptr : scratch(1, chunk * vocab);
         for (i64 r = low; r < high; r += chunk) {
@@ -111,6 +111,7 @@ extern "C" void native_token_logprobs_backward(const float *grad, float *probabi
     int parts = worth(n, 4 * vocab * size, threads);
     float *partial = scratch(3, (parts - 1) * matrix);
     if (n == 0) memset(dhead, 0, matrix * 4);
+    Right right(head, false, vocab, size, n, 5);
     parallel_parts(n, parts, [&](int part, i64 low, i64 high) {
         float *dh = part ? partial + (part - 1) * matrix : dhead;
         for (i64 r = low; r < high; r += chunk) {
@@ -121,8 +122,8 @@ extern "C" void native_token_logprobs_backward(const float *grad, float *probabi
                 z[targets[r + i]] += g;
             }
             const float *z = probabilities + r * vocab;
-            gemm_nn(rows, size, vocab, z, vocab, head, size, 0.0f, dhidden + r * size, size);
-            gemm_tn(vocab, size, rows, z, vocab, hidden + r * size, size, r > low ? 1.0f : 0.0f, dh, size);
+            right.product(rows, z, dhidden + r * size);
+            add_turned(vocab, size, rows, z, hidden + r * size, r > low, dh);
         }
     });
     add_partials(dhead, partial, matrix, parts, threads);

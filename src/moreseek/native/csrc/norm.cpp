@@ -1,10 +1,12 @@
 // RMSNorm, alone or after adding to the residual stream; twins: layers._rms_norm and plain autograd.
-#include "common.h"
+#include "gemm.h"
 
 Sgemm blas_sgemm = nullptr;
+bool own_products = false;
 RunTeam run_team = nullptr;
 
-extern "C" int native_start(void *sgemm_address, void *gomp_parallel_address) {
+extern "C" int native_start(void *sgemm_address, void *gomp_parallel_address, int own) {
+    own_products = own;
     blas_sgemm = (Sgemm)sgemm_address;
     run_team = (RunTeam)gomp_parallel_address;
     return LANES;

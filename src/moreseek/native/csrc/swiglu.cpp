@@ -1,5 +1,5 @@
 // SwiGLU, y = (silu(x·Gᵀ) · x·Uᵀ)·Dᵀ, for one dense layer and for routed experts; twins: swiglu.py and moe.py.
-#include "common.h"
+#include "gemm.h"
 
 static constexpr i64 CHUNK_VALUES = 1 << 18; // gate and up of one chunk: 1 MB
 
@@ -22,7 +22,7 @@ static inline void activate_row_backward(const float *gate, const float *up, flo
     }
 }
 
-static void forward_rows(const float *x, const Transposed &gate_up, const Transposed &down, float *hidden, float *y,
+static void forward_rows(const float *x, const Right &gate_up, const Right &down, float *hidden, float *y,
                          i64 rows, i64 inner) {
     float *act = scratch(1, rows * inner);
     gate_up.product(rows, x, hidden);
@@ -33,25 +33,25 @@ static void forward_rows(const float *x, const Transposed &gate_up, const Transp
     down.product(rows, act, y);
 }
 
-static void backward_rows(const float *grad, const float *x, const float *gate_up, const float *down,
+static void backward_rows(const float *grad, const float *x, const Right &gate_up, const Right &down,
                           const float *hidden, float *dx, float *dgate_up, float *ddown, bool add, i64 rows, i64 size,
                           i64 inner) {
-    float *act = scratch(1, rows * inner), *dgu = scratch(2, rows * 2 * inner), keep = add ? 1.0f : 0.0f;
-    gemm_nn(rows, inner, size, grad, size, down, inner, 0.0f, act, inner);
+    float *act = scratch(1, rows * inner), *dgu = scratch(2, rows * 2 * inner);
+    down.product(rows, grad, act);
     for (i64 r = 0; r < rows; r++) {
         const float *gate = hidden + r * 2 * inner;
         activate_row_backward(gate, gate + inner, act + r * inner, dgu + r * 2 * inner, inner);
     }
-    gemm_tn(size, inner, rows, grad, size, act, inner, keep, ddown, inner);
-    gemm_tn(2 * inner, size, rows, dgu, 2 * inner, x, size, keep, dgate_up, size);
-    gemm_nn(rows, size, 2 * inner, dgu, 2 * inner, gate_up, size, 0.0f, dx, size);
+    add_turned(size, inner, rows, grad, act, add, ddown);
+    add_turned(2 * inner, size, rows, dgu, x, add, dgate_up);
+    gate_up.product(rows, dgu, dx);
 }
 
 // x (n, size), gate_up (2·inner, size) gate rows first, down (size, inner) → hidden (n, 2·inner), y (n, size).
 extern "C" void native_swiglu(const float *x, const float *gate_up, const float *down, float *hidden, float *y, i64 n,
                               i64 size, i64 inner, int threads) {
     i64 chunk = chunk_of(inner);
-    Transposed gate_up_t(gate_up, 2 * inner, size, n, 7), down_t(down, size, inner, n, 8);
+    Right gate_up_t(gate_up, true, size, 2 * inner, n, 7), down_t(down, true, inner, size, n, 8);
     parallel_parts(n, worth(n, 6 * size * inner, threads), [&](int, i64 low, i64 high) {
         for (i64 r = low; r < high; r += chunk) {
             i64 rows = r + chunk < high ? chunk : high - r;
@@ -70,12 +70,13 @@ extern "C" void native_swiglu_backward(const float *grad, const float *x, const 
         memset(ddown, 0, 4 * matrix);
     }
     float *partial_gate_up = scratch(3, (parts - 1) * 2 * matrix), *partial_down = scratch(4, (parts - 1) * matrix);
+    Right right_gate_up(gate_up, false, 2 * inner, size, n, 7), right_down(down, false, size, inner, n, 8);
     parallel_parts(n, parts, [&](int part, i64 low, i64 high) {
         float *dg = part ? partial_gate_up + (part - 1) * 2 * matrix : dgate_up;
         float *dd = part ? partial_down + (part - 1) * matrix : ddown;
         for (i64 r = low; r < high; r += chunk) {
             i64 rows = r + chunk < high ? chunk : high - r;
-            backward_rows(grad + r * size, x + r * size, gate_up, down, hidden + r * 2 * inner, dx + r * size, dg, dd,
+            backward_rows(grad + r * size, x + r * size, right_gate_up, right_down, hidden + r * 2 * inner, dx + r * size, dg, dd,
                           r > low, rows, size, inner);
         }
     });
@@ -122,8 +123,8 @@ extern "C" void native_experts(const float *x, const float *weights, const i64 *
     parallel(experts, worth(n * top_k, 6 * matrix, threads), [&](i64 e) {
         float *gathered = scratch(5, chunk * size);
         i64 load = bounds[e + 1] - bounds[e];
-        Transposed gate_up_t(gate_up + e * 2 * matrix, 2 * inner, size, load, 7);
-        Transposed down_t(down + e * matrix, size, inner, load, 8);
+        Right gate_up_t(gate_up + e * 2 * matrix, true, size, 2 * inner, load, 7);
+        Right down_t(down + e * matrix, true, inner, size, load, 8);
         for (i64 r = bounds[e]; r < bounds[e + 1]; r += chunk) {
             i64 rows = r + chunk < bounds[e + 1] ? chunk : bounds[e + 1] - r;
             for (i64 i = 0; i < rows; i++) memcpy(gathered + i * size, x + order[r + i] / top_k * size, size * 4);
@@ -146,6 +147,9 @@ extern "C" void native_experts_backward(const float *grad, const float *x, const
             memset(dgate_up + e * 2 * matrix, 0, 8 * matrix);
             memset(ddown + e * matrix, 0, 4 * matrix);
         }
+        i64 load = bounds[e + 1] - bounds[e];
+        Right right_gate_up(gate_up + e * 2 * matrix, false, 2 * inner, size, load, 7);
+        Right right_down(down + e * matrix, false, size, inner, load, 8);
         for (i64 r = bounds[e]; r < bounds[e + 1]; r += chunk) {
             i64 rows = r + chunk < bounds[e + 1] ? chunk : bounds[e + 1] - r;
             for (i64 i = 0; i < rows; i++) {
@@ -160,7 +164,7 @@ extern "C" void native_experts_backward(const float *grad, const float *x, const
                 dweights[slot] = dot;
                 memcpy(gathered + i * size, x + token * size, size * 4);
             }
-            backward_rows(weighted, gathered, gate_up + e * 2 * matrix, down + e * matrix, hidden + r * 2 * inner,
+            backward_rows(weighted, gathered, right_gate_up, right_down, hidden + r * 2 * inner,
                           dslots + r * size, dgate_up + e * 2 * matrix, ddown + e * matrix, r > bounds[e], rows, size,
                           inner);
         }
