@@ -1,13 +1,14 @@
 """Requests from threads and event loops, against the plain calls."""
 
 import asyncio
+import itertools
 import threading
 
 import pytest
 import torch
 
 from moreseek.engine.engine import Engine
-from moreseek.engine.loop import CLOSED, EngineLoop, Token
+from moreseek.engine.loop import CLOSED, MOST_DELIVERED, EngineLoop, Post, Token
 from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.sequence import Sequence
 from moreseek.errors import FaultError, InputError
@@ -103,3 +104,37 @@ def test_a_closed_loop_ends_its_requests_and_takes_no_more(make_model):
     assert [(sequence.finish_reason, sequence.fault) for sequence in ended] == [("abort", CLOSED)]
     with pytest.raises(FaultError, match="closed"):
         loop.submit([1, 2], PARAMS, 0, None, ended.append)
+
+
+def test_an_event_loop_looks_at_its_sockets_between_the_readers_of_one_step():
+    """A step brings a token to each of many readers; who asks for something else waits for a few of them only."""
+
+    async def main():
+        events, reads, seen = asyncio.get_running_loop(), [], []
+        queues = [asyncio.Queue() for _ in range(5 * MOST_DELIVERED + 1)]
+
+        async def read(number, queue):
+            while True:
+                reads.append((number, await queue.get()))
+
+        tasks = [asyncio.create_task(read(number, queue)) for number, queue in enumerate(queues)]
+        await asyncio.sleep(0)
+        post = Post(events)
+
+        def step():
+            for token in range(2):
+                for queue in queues:
+                    post.put(queue, token)
+
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+        while len(reads) < 2 * len(queues):
+            seen.append(len(reads))
+            await asyncio.sleep(0)
+        assert sorted(reads) == sorted((number, token) for number in range(len(queues)) for token in range(2))
+        assert max(later - earlier for earlier, later in itertools.pairwise(seen)) <= MOST_DELIVERED
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(asyncio.wait_for(main(), 10))

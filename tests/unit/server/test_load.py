@@ -4,7 +4,6 @@ import http.client
 import json
 import selectors
 import socket
-import statistics
 import threading
 import time
 from contextlib import contextmanager
@@ -66,7 +65,6 @@ def streams(url, count, tokens):
 
 @pytest.mark.slow
 def test_health_answers_within_100_ms_while_long_prompts_are_refused_and_64_streams_run(folder):
-    """The slowest answer of a try, and of those the median: what else a machine does may hold one up."""
     worst = []
     with serving(f"m={folder}") as (_, url):
         asking, health = connected(url), connected(url)
@@ -89,7 +87,7 @@ def test_health_answers_within_100_ms_while_long_prompts_are_refused_and_64_stre
                 assert sum(came) > before  # the streams went on meanwhile
                 worst.append(max(took))
     print(f"slowest /health of each try: {[round(1e3 * seconds, 1) for seconds in worst]} ms")
-    assert statistics.median(worst) < 0.1, worst
+    assert max(worst) < 0.1, worst
 
 
 def resident(process):
