@@ -41,7 +41,10 @@ def assert_same(fast, plain, inputs):
 # Rows on both sides of what is laid out anew, widths on both sides of a vector, a panel, and a block's depth.
 @pytest.mark.parametrize(
     ("rows", "size", "out"),
-    [(1, 16, 64), (63, 40, 100), (64, 64, 128), (65, 7, 193), (200, 33, 71), (600, 513, 90), (130, 1100, 65), (700, 96, 1030)],
+    [
+        (1, 16, 64), (63, 40, 100), (64, 64, 128), (65, 7, 193), (200, 33, 71), (600, 513, 90), (130, 1100, 65),
+        (700, 96, 1030),
+    ],
 )  # fmt: skip
 def test_linear(rows, size, out, threads):
     assert_same(ops.linear, lambda x, w: x @ w.t(), [normal(rows, size), normal(out, size)])
