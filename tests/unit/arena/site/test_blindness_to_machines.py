@@ -35,7 +35,7 @@ def eavesdrop(endpoint, tmp_path):
         classes = (classes, classes) if isinstance(classes, str) else classes
         for model, pace in (("alpha", first), ("omega", second)):
             endpoint.pace[model], endpoint.say[model] = pace, lambda question: f"{TEXT}{question}"
-        house = {"pause_s": 1e-6, "silence_s": 20, "answer_timeout_s": 30, "battles_a_minute": 10**6,
+        house = {"pause_s": 1e-9, "silence_s": 20, "answer_timeout_s": 30, "battles_a_minute": 10**6,
                  "battles_a_minute_per_address": 10**6, "characters_per_s": 3000, **house}  # fmt: skip
         models = tuple(zip(("alpha", "omega"), classes, strict=True))
         with running(settings(endpoint.url, tmp_path / f"{count}.sqlite", models, **house)) as site:
