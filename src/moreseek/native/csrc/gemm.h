@@ -127,11 +127,11 @@ static inline void add_turned(i64 m, i64 n, i64 k, const float *a, const float *
 // in the scratch of the thread that makes it.
 struct Right {
     i64 k, n;
-    const float *as_is, *panels = nullptr, *turned = nullptr;
-    bool transposed; // as_is is Bᵀ (n, k)
+    const float *b, *panels = nullptr;
+    bool transposed; // b is Bᵀ (n, k)
 
     Right(const float *weight, bool transposed, i64 k, i64 n, i64 rows, int slot)
-        : k(k), n(n), as_is(weight), transposed(transposed) {
+        : k(k), n(n), b(weight), transposed(transposed) {
         if (own_products && rows >= FEWEST) {
             float *to = aligned_scratch(slot, panel_floats(k, n));
             panels = to;
@@ -142,7 +142,8 @@ struct Right {
         } else if (transposed && rows >= 512) {
             float *to = scratch(slot, n * k);
             transpose(weight, n, k, to);
-            turned = to;
+            b = to;
+            this->transposed = false;
         }
     }
 
@@ -150,11 +151,11 @@ struct Right {
     void product(i64 m, const float *a, float *c) const {
         if (panels)
             for (i64 top = 0; top < m; top += TALL) own(at_most(TALL, m - top), a + top * k, c + top * n);
-        else if (transposed && !turned)
-            sgemm('T', 'N', n, m, k, as_is, k, a, k, 0.0f, c, n);
+        else if (transposed)
+            sgemm('T', 'N', n, m, k, b, k, a, k, 0.0f, c, n);
         else
             for (i64 r = 0; r < m; r += PIECE)
-                sgemm('N', 'N', n, at_most(PIECE, m - r), k, turned ? turned : as_is, n, a + r * k, k, 0.0f, c + r * n, n);
+                sgemm('N', 'N', n, at_most(PIECE, m - r), k, b, n, a + r * k, k, 0.0f, c + r * n, n);
     }
 
     void own(i64 m, const float *a, float *c) const {

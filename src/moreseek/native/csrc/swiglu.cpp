@@ -76,8 +76,8 @@ extern "C" void native_swiglu_backward(const float *grad, const float *x, const 
         float *dd = part ? partial_down + (part - 1) * matrix : ddown;
         for (i64 r = low; r < high; r += chunk) {
             i64 rows = r + chunk < high ? chunk : high - r;
-            backward_rows(grad + r * size, x + r * size, right_gate_up, right_down, hidden + r * 2 * inner, dx + r * size, dg, dd,
-                          r > low, rows, size, inner);
+            backward_rows(grad + r * size, x + r * size, right_gate_up, right_down, hidden + r * 2 * inner,
+                          dx + r * size, dg, dd, r > low, rows, size, inner);
         }
     });
     add_partials(dgate_up, partial_gate_up, 2 * matrix, parts, threads);
@@ -143,11 +143,11 @@ extern "C" void native_experts_backward(const float *grad, const float *x, const
     i64 chunk = chunk_of(inner), matrix = inner * size;
     parallel(experts, worth(n * top_k, 12 * matrix, threads), [&](i64 e) {
         float *gathered = scratch(5, chunk * size), *weighted = scratch(6, chunk * size);
-        if (bounds[e] == bounds[e + 1]) {
+        i64 load = bounds[e + 1] - bounds[e];
+        if (load == 0) {
             memset(dgate_up + e * 2 * matrix, 0, 8 * matrix);
             memset(ddown + e * matrix, 0, 4 * matrix);
         }
-        i64 load = bounds[e + 1] - bounds[e];
         Right right_gate_up(gate_up + e * 2 * matrix, false, 2 * inner, size, load, 7);
         Right right_down(down + e * matrix, false, size, inner, load, 8);
         for (i64 r = bounds[e]; r < bounds[e + 1]; r += chunk) {
