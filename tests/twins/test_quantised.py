@@ -1,14 +1,10 @@
-"""int8 matrices against their arithmetic in torch, and the choice of a precision."""
-
-import json
+"""int8 matrices against their arithmetic in torch."""
 
 import pytest
 import torch
 
-from moreseek.engine import precision
 from moreseek.engine.engine import Engine
 from moreseek.engine.packed import PackedModel
-from moreseek.engine.precision import Measured, choose_precision, known, measure
 from moreseek.engine.sampling import SamplingParams
 from moreseek.errors import InputError
 from moreseek.native import step
@@ -33,7 +29,9 @@ def packed(weight, bias=None):
     step.pack_bytes(weight, panels, factors)
     pointer = None if bias is None else bias.data_ptr()
     return (
-        step.Matrix(panels.data_ptr(), factors.data_ptr(), pointer, weight.shape[1], weight.shape[0]),
+        step.Matrix(
+            panels.data_ptr(), factors.data_ptr(), pointer, *reversed(weight.shape), step.FORMATS.index("int8")
+        ),
         panels,
         factors,
     )
@@ -141,83 +139,3 @@ def test_int8_without_the_kernels_is_refused_with_the_reason(make_model, monkeyp
     monkeypatch.setattr("moreseek.engine.runner.usable", lambda *tensors: False)
     with pytest.raises(InputError, match="int8 needs the native kernels"):
         Engine(make_model("llama"), precision="int8").generate([[1]], GREEDY)
-
-
-# --- which one -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache, and a model of any size is worth measuring."""
-    monkeypatch.setattr(precision, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(precision, "SMALLEST", 0)
-    return tmp_path
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """How often something was measured; the answer is int8."""
-    calls = []
-
-    def answer(model):
-        calls.append(model)
-        return Measured("int8", "llama, 1M parameters", 2.0, 3.0, 1.001)
-
-    monkeypatch.setattr(precision, "measure", answer)
-    return calls
-
-
-def test_it_is_measured_once_and_known_from_then_on(make_model, cache, asked, capsys):
-    model = make_model("llama")
-    assert [choose_precision(model) for _ in range(3)] == ["int8"] * 3
-    assert len(asked) == 1
-    assert [str(found) for found in known()] == [str(Measured("int8", "llama, 1M parameters", 2.0, 3.0, 1.001))]
-    assert "int8 is 2.00 times as fast" in capsys.readouterr().err
-
-
-def test_other_weights_are_measured_anew(make_model, cache, asked):
-    choose_precision(make_model("llama", seed=1))
-    choose_precision(make_model("llama", seed=2))
-    assert len(asked) == 2
-
-
-def test_a_damaged_record_is_measured_anew(make_model, cache, asked):
-    model = make_model("llama")
-    choose_precision(model)
-    (record,) = cache.iterdir()
-    record.write_text("{", encoding="utf-8")
-    assert choose_precision(model) == "int8"
-    assert len(asked) == 2
-    assert json.loads(record.read_text(encoding="utf-8"))["precision"] == "int8"
-
-
-def test_a_wish_is_granted_without_measuring(make_model, cache, asked):
-    assert choose_precision(make_model("llama"), "fp32") == "fp32"
-    assert choose_precision(make_model("llama"), "int8") == "int8"
-    assert not asked
-
-
-def test_a_small_model_is_not_measured(make_model, cache, asked, monkeypatch):
-    monkeypatch.setattr(precision, "SMALLEST", 10**9)
-    assert choose_precision(make_model("llama")) == "fp32"
-    assert not asked
-
-
-def test_the_measurement_has_both_speeds_and_the_loss(make_model):
-    measured = measure(make_model("llama"))
-    assert measured.speed_alone > 0
-    assert measured.speed_together > 0
-    assert measured.perplexity_ratio == pytest.approx(1, abs=0.05)
-    assert measured.precision in ("fp32", "int8")
-
-
-def test_a_model_that_bytes_spoil_stays_in_fp32(make_model, monkeypatch):
-    losses = iter([2.0, 2.02])  # 2 % of perplexity
-    monkeypatch.setattr(precision, "_mean_loss", lambda engine, texts: next(losses))
-    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: 1.0 if engine.precision == "fp32" else 0.1)
-    assert measure(make_model("llama")).precision == "fp32"
-
-
-def test_a_model_that_bytes_slow_down_stays_in_fp32(make_model, monkeypatch):
-    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: 1.0)
-    assert measure(make_model("llama")).precision == "fp32"

@@ -35,7 +35,7 @@ def matrices(model):
     return [p for p in model.parameters() if p not in kept and p.numel() and p.dim() > 1]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_it_writes_the_same_to_the_bit_and_holds_no_matrix(folder, precision):
     stored = open_stored(folder)
     assert isinstance(stored, StoredTransformer)
@@ -75,17 +75,22 @@ def test_a_matrix_of_a_type_that_is_no_float_is_refused_and_nothing_is_kept(make
     assert not matrices(stored)
 
 
-def test_in_bf16_the_whole_model_is_loaded_and_scores_alike(make_folder):
+def test_in_bf16_it_scores_alike_with_the_kernels_and_without_them(make_folder, monkeypatch):
     folder = make_folder(["hello world, how are you"] * 5, 290, 64)
     score = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=True)
     plain, short = (LLM(folder, precision=precision) for precision in ("fp32", "bf16"))
-    assert isinstance(short.engine.runner, TorchRunner)
-    one, other = (llm.generate(["hello world, how"], score)[0].prompt_logprobs for llm in (plain, short))
-    scored = [(mine[token], theirs[token]) for mine, theirs in zip(one, other, strict=True) if mine for token in mine]
-    assert scored
-    assert all(mine == pytest.approx(theirs, abs=0.05) for mine, theirs in scored)
-    assert any(mine != theirs for mine, theirs in scored)
-    for llm in (plain, short):
+    monkeypatch.setattr("moreseek.engine.llm.why_not", lambda: "switched off by a test")
+    whole = LLM(folder, precision="bf16")
+    assert not matrices(short.model)
+    assert isinstance(whole.engine.runner, TorchRunner)
+    one, *others = (llm.generate(["hello world, how"], score)[0].prompt_logprobs for llm in (plain, short, whole))
+    for other in others:
+        pairs = zip(one, other, strict=True)
+        scored = [(mine[token], theirs[token]) for mine, theirs in pairs if mine for token in mine]
+        assert scored
+        assert all(mine == pytest.approx(theirs, abs=0.05) for mine, theirs in scored)
+        assert any(mine != theirs for mine, theirs in scored)
+    for llm in (plain, short, whole):
         llm.loop.close()
 
 

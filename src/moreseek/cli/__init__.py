@@ -56,7 +56,7 @@ class Sampling(StrEnum):
 
 Precision = Annotated[
     Sampling,
-    typer.Option(help="of the matrices while sampling; auto: int8 where it is faster and perplexity stays; GPU: bf16"),
+    typer.Option(help="of the matrices while sampling; auto: the fastest here that keeps perplexity; on a GPU bf16"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 

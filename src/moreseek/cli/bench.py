@@ -9,20 +9,18 @@ from rich.console import Console
 from rich.table import Table
 
 from moreseek.engine.engine import Engine
-from moreseek.engine.packed import Precision
-from moreseek.engine.precision import Asked, choose_precision
+from moreseek.engine.llm import open_model
+from moreseek.engine.precision import Asked
 from moreseek.engine.sampling import SamplingParams
 from moreseek.model.cache import bytes_per_token
-from moreseek.model.stored import open_stored
 from moreseek.model.transformer import Transformer, flops_per_token
-from moreseek.model.weights import load_model
 from moreseek.native.bindings import usable
-from moreseek.native.step import GROUP, read_memory
+from moreseek.native.step import GROUP, Precision, read_memory
 from moreseek.run_folder import resolve_model
-from moreseek.training.device import choose_device, measured_matmul_gflops, set_threads
+from moreseek.training.device import measured_matmul_gflops, sampling_device, set_threads
 
 COPIED = 1 << 28  # bytes, more than any cache holds
-BYTE_AND_SCALE = 1 + 4 / GROUP  # bytes of an int8 weight
+BYTES_OF_A_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "int8": 1 + 4 / GROUP}
 INT8_FACTOR = 4  # byte products that an instruction makes for one of floats
 
 
@@ -33,17 +31,12 @@ def measure(
 
     A decoded token of a batch needs the weights read once for all its rows, and each row's own cache; and its
     arithmetic. The limit is the slower of the two at the speeds that are measured here: of a large matrix product in
-    the model's type (int8: four times fp32's), and of reading memory.
+    the chosen type (int8: four times fp32's), and of reading memory.
     """
-    device = choose_device()
+    device = sampling_device()
     threads = set_threads(None)
-    path = resolve_model(model)
-    loaded = load_model(path, torch.bfloat16 if asked == "bf16" else torch.float32, device)
-    peak, bandwidth = (
-        measured_matmul_gflops(loaded.embed_tokens.weight.dtype, device=device.type) * 1e9,
-        read_bandwidth(),
-    )
-    precision = choose_precision(open_stored(path) if device.type == "cpu" else loaded, asked)  # as `serve` chooses
+    loaded, precision = open_model(resolve_model(model), asked, device)
+    peak, bandwidth = _peak(precision, device.type), read_bandwidth()
     context = loaded.config.max_position_embeddings
     prompt_tokens = max(1, min(prompt_tokens, context - new_tokens))
     results = []
@@ -62,6 +55,14 @@ def measure(
         "cache_bytes_a_token": bytes_per_token(loaded.config), "full_cache_bytes_a_token": _full_bytes(loaded),
         "results": results,
     }  # fmt: skip
+
+
+def _peak(precision: Precision, device: str) -> float:
+    """Operations a second of a large product. A CPU that is slower in bf16 computes in fp32 what it reads in bf16."""
+    if precision == "int8":
+        return measured_matmul_gflops(torch.float32) * 1e9 * INT8_FACTOR
+    exact = measured_matmul_gflops(torch.float32, device=device)
+    return 1e9 * (exact if precision == "fp32" else max(exact, measured_matmul_gflops(torch.bfloat16, device=device)))
 
 
 def read_bandwidth() -> float:
@@ -103,8 +104,7 @@ def _measure_batch(
 def _limit(model: Transformer, precision: Precision, batch: int, tokens: int, peak: float, bandwidth: float) -> float:
     """Decoded tokens a second that arithmetic and memory allow a batch whose texts are that long."""
     config = model.config
-    each = BYTE_AND_SCALE if precision == "int8" else float(model.embed_tokens.weight.element_size())
-    peak *= INT8_FACTOR if precision == "int8" else 1
+    each = BYTES_OF_A_WEIGHT[precision]
     arithmetic = flops_per_token(model, 2 * tokens, training=False) / peak  # a new token sees all that came before
     weights = 0.0
     for name, parameter in model.named_parameters():

@@ -18,7 +18,6 @@ from moreseek.engine.choice import choose
 from moreseek.engine.drafts import Drafter, MTPDrafter, TextDrafter
 from moreseek.engine.faults import first_not_finite
 from moreseek.engine.logits import Grammar, Shaper, shape, top_logprobs
-from moreseek.engine.packed import Precision
 from moreseek.engine.runner import NativeRunner, Runner, cached_layers, make_runner
 from moreseek.engine.sampling import Completion, SamplingParams, Structure
 from moreseek.engine.scheduler import Scheduler, Step
@@ -28,7 +27,7 @@ from moreseek.engine.thinking import ThinkingIds
 from moreseek.errors import FaultError, InputError
 from moreseek.model.cache import bytes_per_token
 from moreseek.model.transformer import Transformer
-from moreseek.native.step import BLOCK_SIZE
+from moreseek.native.step import BLOCK_SIZE, Precision
 
 CACHE_BYTES = 4 << 30
 """The cache takes at most this much unless told otherwise. Memory is touched only as it is used."""

@@ -20,7 +20,10 @@ from moreseek.engine.structured import Compiler
 from moreseek.engine.thinking import ThinkingIds
 from moreseek.errors import InputError
 from moreseek.model.stored import open_stored
+from moreseek.model.transformer import Transformer
 from moreseek.model.weights import load_model
+from moreseek.native.bindings import why_not
+from moreseek.native.step import Precision
 from moreseek.run_folder import resolve_model
 from moreseek.text.tokenizer import Tokenizer
 
@@ -29,26 +32,20 @@ class LLM:
     """Load a model folder, a .gguf file or a run and sample from it.
 
     A prompt is text (control strings such as <|user|> are understood) or token ids. ``precision`` "auto": on a CPU, of
-    fp32 and int8 what is faster here without a measurable loss (engine/precision.py); on a GPU bf16. On a
-    GPU, and in bf16 anywhere, the model's own torch code runs in place of the native kernels.
+    fp32, bf16 and int8 what is fastest here without a measurable loss (engine/precision.py); on a GPU bf16. Where
+    there are no native kernels, as on a GPU, the model's own torch code runs.
     """
 
     def __init__(
         self, path: str | Path, max_rows: int = 256, precision: Asked = "auto", device: str | torch.device = "cpu"
     ) -> None:
-        folder, device = resolve_model(str(path)), torch.device(device)
-        if device.type != "cpu" and precision == "auto":
-            precision = "bf16"
+        folder = resolve_model(str(path))
         self.tokenizer = Tokenizer.load(folder)
-        if device.type == "cpu" and precision != "bf16":
-            self.model = open_stored(folder)
-        else:
-            self.model = load_model(folder, torch.bfloat16 if precision == "bf16" else torch.float32, device)
+        self.model, self.precision = open_model(folder, precision, torch.device(device))
         if self.tokenizer.vocab_size > self.model.config.vocab_size:
             raise InputError(f"{folder}: the tokenizer has more ids than the model; they do not belong together.")
         eos = list(self.tokenizer.eos_ids)
         self.model.config = self.model.config.model_copy(update={"eos_token_id": eos})
-        self.precision = choose_precision(self.model, precision)
         self.engine = Engine(self.model, max_rows, frozen=True, precision=self.precision)
         self.engine.thinking = ThinkingIds.of(self.tokenizer)
         self.engine.compile = lambda structure: self._compiler.compile(structure)
@@ -105,6 +102,17 @@ class LLM:
 
     def _ids(self, prompt: str | Items[int]) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+
+
+def open_model(folder: Path, asked: Asked, device: torch.device) -> tuple[Transformer, Precision]:
+    """A model to sample from, without its matrices where the native kernels pack their own, and the precision to sample
+    in.
+    """
+    if device.type == "cpu" and (asked != "bf16" or why_not() is None):
+        stored = open_stored(folder)
+        return stored, choose_precision(stored, asked)
+    precision: Precision = asked if asked != "auto" else "bf16"
+    return load_model(folder, torch.bfloat16 if precision == "bf16" else torch.float32, device), precision
 
 
 def _completion(sequence: Sequence, text: TextStream) -> Completion:

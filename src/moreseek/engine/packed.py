@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,7 @@ from moreseek.model.swiglu import MLP
 from moreseek.model.transformer import MTP, Block, Transformer
 from moreseek.native import step
 from moreseek.native.pages import fresh_pages
-
-Precision = Literal["fp32", "bf16", "int8"]
-"""Of a runner's matrices. int8: bytes with a scale for 32 inputs of an output, and activations likewise. Of a model in
-bf16, which has no packed ones: as they are."""
+from moreseek.native.step import Precision
 
 SENSITIVE = 3
 """The first token's massive activations (Sun et al. 2024) come out of an early down projection, and what they miss is
@@ -32,12 +29,14 @@ class PackedModel:
     """Structures for ``step.run``. Packed copies are as old as the last ``refresh``; norms and embeddings are read in
     place. Buffers and structures live as long as this object does.
 
-    ``precision`` "int8": matrices as bytes, but for routers, MLA's small matrices a head and the first SENSITIVE
-    layers' down projections, which stay exact.
+    ``precision``: of the matrices, but for routers and MLA's small matrices a head, which stay exact. "int8": bytes
+    with a scale for 32 inputs of an output, and activations likewise; the first SENSITIVE layers' down projections
+    stay exact too.
     """
 
     def __init__(self, model: Transformer, cache: Cache, drafting: bool, precision: Precision = "fp32") -> None:
-        self.source, self.cache, self.precision = model, cache, precision
+        self.source, self.cache = model, cache
+        self.precision: Precision = precision
         self.mtp = step.Model() if drafting else None
         self.vocabulary = model.config.vocab_size
         self._panels: dict[str, Tensor] = {}
@@ -106,7 +105,7 @@ class PackedModel:
         if isinstance(block.mlp, MoE):
             self._experts(name, block.mlp, made)
         else:
-            made.dense = self._mlp(f"{name}.mlp", block.mlp, exact_down=place < SENSITIVE)
+            made.dense = self._mlp(f"{name}.mlp", block.mlp, exact_down=self.precision == "int8" and place < SENSITIVE)
         return made
 
     def _grouped(self, name: str, attention: GroupedQueryAttention, made: step.Layer) -> None:
@@ -147,16 +146,20 @@ class PackedModel:
     def _matrix(self, name: str, weight: Tensor, bias: Tensor | None = None, exact: bool = False) -> step.Matrix:
         """weight: (outputs, inputs). ``exact``: as floats, whatever the precision."""
         outputs, inputs = weight.shape
+        kind = "fp32" if exact else self.precision
         scales = None
-        if exact or self.precision != "int8":
+        if kind == "fp32":
             panels = self._room(name, step.packed_size(outputs, inputs))
             step.pack(weight.detach(), panels)
+        elif kind == "bf16":
+            panels = self._room(name, step.half_size(outputs, inputs), torch.bfloat16)
+            step.pack_bf16(weight.detach(), panels)
         else:
             size, count = step.byte_sizes(outputs, inputs)
             panels, scales = self._room(name, size, torch.uint8), self._room(f"{name}.scales", count)
             step.pack_bytes(weight.detach(), panels, scales)
         addresses = (None if tensor is None else tensor.data_ptr() for tensor in (panels, scales, bias))
-        return step.Matrix(*addresses, inputs, outputs)
+        return step.Matrix(*addresses, inputs, outputs, step.FORMATS.index(kind))
 
     def _room(self, name: str, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A buffer that is used again at the next refresh."""

@@ -1,7 +1,8 @@
-"""Whether a model answers faster with int8 matrices on this machine, and what it loses by them: measured once.
+"""In which precision a model answers fastest on this machine, and what it loses by it: measured once.
 
-A CPU without AVX2 gains nothing from them, a small model little, and a model whose activations have outliers may lose
-too much. So nothing is assumed: the model writes a text in fp32, and both precisions are timed and score it.
+A CPU without AVX2 gains nothing from int8, one without AMX little from bf16, a small model little from either, and a
+model whose activations have outliers may lose too much. So nothing is assumed: the model writes a text in fp32, and all
+precisions are timed and score it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Literal
 import torch
 
 from moreseek.engine.engine import Engine
-from moreseek.engine.packed import Precision
 from moreseek.engine.sampling import SamplingParams
 from moreseek.machine import cache_folder, describe_machine
 from moreseek.model.transformer import Transformer
 from moreseek.native.bindings import usable
 from moreseek.native.build import library
+from moreseek.native.step import FORMATS, Precision
 from moreseek.run_folder import write_json
 
 Asked = Literal["auto", "fp32", "bf16", "int8"]
@@ -37,20 +38,37 @@ ROWS, WRITTEN, TIMED, ROUNDS = 8, 96, 8, 3
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A precision over fp32: tokens a second for one request and for ROWS of them, and perplexity."""
+
+    alone: float
+    together: float
+    perplexity: float
+
+    @property
+    def pays(self) -> bool:
+        return min(self.alone, self.together) >= LEAST_GAIN and self.perplexity <= 1 + MOST_LOSS
+
+    @property
+    def gain(self) -> float:
+        return self.alone * self.together
+
+
+@dataclass(frozen=True)
 class Measured:
-    """What was chosen and why. speed: int8's tokens a second over fp32's, one request and ROWS of them."""
+    """What was chosen and why."""
 
     precision: Precision
     model: str
-    speed_alone: float
-    speed_together: float
-    perplexity_ratio: float
+    trials: dict[Precision, Trial]
 
     def __str__(self) -> str:
-        return (
-            f"{self.precision}: int8 is {self.speed_alone:.2f} times as fast as fp32 for one request and "
-            f"{self.speed_together:.2f} times for {ROWS}; perplexity changes by {self.perplexity_ratio - 1:+.2%}"
+        found = (
+            f"{name} is {trial.alone:.2f} times as fast as fp32 for one request and {trial.together:.2f} times for "
+            f"{ROWS}, perplexity changes by {trial.perplexity - 1:+.2%}"
+            for name, trial in self.trials.items()
         )
+        return f"{self.precision}: {'; '.join(found)}"
 
 
 def choose_precision(model: Transformer, asked: Asked = "auto") -> Precision:
@@ -81,32 +99,37 @@ def known() -> list[Measured]:
 def _read(path: Path) -> Measured | None:
     """None where nothing readable is."""
     try:
-        return Measured(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        trials = {name: Trial(**trial) for name, trial in found["trials"].items()}
+        return Measured(found["precision"], found["model"], trials)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def measure(model: Transformer) -> Measured:
-    """Time both precisions, and let both score what the model wrote in fp32."""
+    """Time each precision, and let each score what the model wrote in fp32."""
     config = model.config
     start = config.bos_token_id if isinstance(config.bos_token_id, int) else next(iter(config.eos_ids), 0)
-    engines: dict[Precision, Engine] = {
-        "fp32": Engine(model, ROWS, frozen=True), "int8": Engine(model, ROWS, frozen=True, precision="int8")
-    }  # fmt: skip
+    engines: dict[Precision, Engine] = {name: Engine(model, ROWS, frozen=True, precision=name) for name in FORMATS}
     write = SamplingParams(max_tokens=min(WRITTEN, config.max_position_embeddings - 2), ignore_eos=True)
     texts = [[start, *c.token_ids] for c in engines["fp32"].generate([[start]] * ROWS, write)]
     loss = {name: _mean_loss(engine, texts) for name, engine in engines.items()}
-    ratio = math.exp(loss["int8"] - loss["fp32"])
     seconds: dict[tuple[Precision, int], float] = {}
     for _ in range(ROUNDS):  # interleaved: the machine's speed moves
         for name, engine in engines.items():
             for rows in (1, ROWS):
                 spent = _seconds(engine, texts[:rows])
                 seconds[name, rows] = min(spent, seconds.get((name, rows), math.inf))
-    alone, together = (seconds["fp32", rows] / seconds["int8", rows] for rows in (1, ROWS))
-    pays = min(alone, together) >= LEAST_GAIN and ratio <= 1 + MOST_LOSS
-    name = f"{config.model_type}, {model.size / 1e6:.0f}M parameters"
-    return Measured("int8" if pays else "fp32", name, round(alone, 3), round(together, 3), round(ratio, 5))
+    trials: dict[Precision, Trial] = {}
+    for name in FORMATS[1:]:
+        alone, together = (seconds["fp32", rows] / seconds[name, rows] for rows in (1, ROWS))
+        ratio = math.exp(loss[name] - loss["fp32"])
+        trials[name] = Trial(round(alone, 3), round(together, 3), round(ratio, 5))
+    best: Precision = "fp32"
+    for name, trial in trials.items():
+        if trial.pays and (best == "fp32" or trial.gain > trials[best].gain):
+            best = name
+    return Measured(best, f"{config.model_type}, {model.size / 1e6:.0f}M parameters", trials)
 
 
 def _mean_loss(engine: Engine, texts: list[list[int]]) -> float:

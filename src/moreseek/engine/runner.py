@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moreseek.engine.packed import PackedModel, Precision
+from moreseek.engine.packed import PackedModel
 from moreseek.engine.rows import Rows
 from moreseek.engine.scheduler import Step
 from moreseek.engine.sequence import DRAWS
@@ -21,6 +21,7 @@ from moreseek.model.cache import Cache, CacheView
 from moreseek.model.transformer import Transformer
 from moreseek.native import step as native
 from moreseek.native.bindings import usable
+from moreseek.native.step import Precision
 
 
 class Runner(Protocol):
@@ -51,13 +52,14 @@ class Runner(Protocol):
 def make_runner(model: Transformer, blocks: int, drafting: bool = False, precision: Precision = "fp32") -> Runner:
     """The fastest runner that this machine has for the model. ``drafting``: with the MTP module and its cache.
 
-    Raises InputError for int8 without the native kernels.
+    Raises InputError for another precision than the model's own without the native kernels.
     """
-    if usable(model.embed_tokens.weight):
+    weight = model.embed_tokens.weight
+    if usable(weight):
         return NativeRunner(model, blocks, drafting, precision)
-    if precision == "int8":
+    if precision == "int8" or (precision == "bf16" and weight.dtype != torch.bfloat16):
         raise InputError(
-            "int8 needs the native kernels, an fp32 model and a CPU; `moreseek doctor` says what is missing."
+            f"{precision} needs the native kernels, an fp32 model and a CPU; `moreseek doctor` says what is missing."
         )
     return TorchRunner(model, blocks, drafting)
 

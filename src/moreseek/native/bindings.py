@@ -47,6 +47,7 @@ SIGNATURES = {
     "native_token_logprobs_backward": (P, P, P, P, P, P, P, N, N, N, F, T),
     "native_choose": (P, P, P, P, P, N, N, T),
     "native_pack": (P, N, N, N, N, P, T),
+    "native_pack_bf16": (P, N, N, N, N, P, T),
     "native_pack_bytes": (P, N, N, N, N, P, P, T),
     "native_read": (P, N, T),
     "native_multiply": (P, P, N, P, T),

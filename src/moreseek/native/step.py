@@ -1,6 +1,7 @@
 """One step of the engine in one call: the structures of csrc/step.h, and packing weights for it."""
 
 from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +17,20 @@ BLOCK_SIZE = 16
 GROUP = 32
 """Inputs that share a scale where weights are bytes."""
 
+PAIRED = 32
+"""Inputs to a multiple of which a matrix in bf16 is filled up with zeros."""
+
+Precision = Literal["fp32", "bf16", "int8"]
+FORMATS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+"""enum Format of csrc/step.h."""
+
 
 class Matrix(Structure):
-    """y = x · Wᵀ + bias, with packed weights: floats, or with scales bytes."""
+    """y = x · Wᵀ + bias, with packed weights; only bytes have scales. format: its place in FORMATS."""
 
     _fields_ = [
         ("panels", c_void_p), ("scales", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64),
+        ("format", c_int64),
     ]  # fmt: skip
 
 
@@ -104,6 +113,19 @@ def packed_size(outputs: int, inputs: int) -> int:
 def pack(weight: Tensor, panels: Tensor) -> None:
     """Fill ``panels`` (packed_size,) from weight (outputs, inputs), which may have any strides."""
     kernels().native_pack(
+        weight.data_ptr(), weight.stride(0), weight.stride(1), *weight.shape, panels.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def half_size(outputs: int, inputs: int) -> int:
+    """Numbers that an (outputs, inputs) matrix takes in bf16."""
+    return -(-outputs // PANEL) * PANEL * -(-inputs // PAIRED) * PAIRED
+
+
+def pack_bf16(weight: Tensor, panels: Tensor) -> None:
+    """Fill ``panels`` (bf16) of half_size from weight (outputs, inputs) fp32 of any strides."""
+    kernels().native_pack_bf16(
         weight.data_ptr(), weight.stride(0), weight.stride(1), *weight.shape, panels.data_ptr(),
         torch.get_num_threads(),
     )  # fmt: skip

@@ -48,24 +48,15 @@ static void panel_rows(const Matrix &w, const float *x, i64 x_row, i64 rows, i64
     bool last = column + PANEL >= w.outputs;
     i64 passes = PANEL / LANES / (rows <= 3 ? width<2>() : MAX_VECTORS);
     Ahead ahead(weights + w.inputs * PANEL, last ? 0 : SPAN * PANEL * 4, rows, passes, 2);
-    for (i64 r = 0, take; r < rows; r += take) {
-        take = tile_rows(rows - r);
-        const float *a = x + r * x_row;
-        float *c = y + r * y_row;
-        switch (take) {
-        case 1: rows_of<1>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 2: rows_of<2>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 3: rows_of<3>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 4: rows_of<4>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        case 5: rows_of<5>(w, a, x_row, weights, column, c, y_row, add, ahead); break;
-        default: rows_of<6>(w, a, x_row, weights, column, c, y_row, add, ahead);
-        }
-    }
+    for_tiles(rows, [&](auto height, i64 r) {
+        rows_of<decltype(height)::value>(w, x + r * x_row, x_row, weights, column, y + r * y_row, y_row, add, ahead);
+    });
 }
 
 // y (rows, outputs) = or += x (rows, inputs) · Wᵀ + bias
 void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads) {
-    if (w.scales) return multiply_quantised(w, x, x_row, rows, y, y_row, add, threads);
+    if (w.format == BYTES) return multiply_quantised(w, x, x_row, rows, y, y_row, add, threads);
+    if (w.format == HALVES) return multiply_bf16(w, x, x_row, rows, y, y_row, add, threads);
     i64 panels = (w.outputs + PANEL - 1) / PANEL;
     parallel(panels, worth(panels, 2 * rows * w.inputs * PANEL, threads),
              [&](i64 panel) { panel_rows(w, x, x_row, rows, panel, y, y_row, add); });

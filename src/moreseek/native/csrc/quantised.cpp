@@ -122,7 +122,7 @@ static inline void tile(const Bytes &x, i64 row, const uint8_t *slice, const flo
 template <int R> constexpr int width() { return R <= 3 ? MAX_VECTORS : 2; }
 
 template <int R, int V = width<R>()>
-static void rows_of(const Matrix &w, const Bytes &x, i64 row, const uint8_t *slice, const float *scales, i64 column,
+__attribute__((noinline)) static void rows_of(const Matrix &w, const Bytes &x, i64 row, const uint8_t *slice, const float *scales, i64 column,
                     float *y, i64 y_row, bool add, Ahead &ahead) {
     for (i64 c = 0; c < SLICE && column + c < w.outputs; c += V * LANES) {
         Vec sum[R][V];
@@ -140,17 +140,9 @@ static void panel_rows(const Matrix &w, const Bytes &x, i64 rows, i64 panel, flo
     for (i64 c = first; c < end && c < w.outputs; c += SLICE) { // a slice stays in the first cache for all rows
         const uint8_t *slice = weights + c * inputs;
         const float *scales = w.scales + c * x.groups;
-        for (i64 r = 0, take; r < rows; r += take) {
-            take = tile_rows(rows - r);
-            switch (take) {
-            case 1: rows_of<1>(w, x, r, slice, scales, c, y, y_row, add, ahead); break;
-            case 2: rows_of<2>(w, x, r, slice, scales, c, y, y_row, add, ahead); break;
-            case 3: rows_of<3>(w, x, r, slice, scales, c, y, y_row, add, ahead); break;
-            case 4: rows_of<4>(w, x, r, slice, scales, c, y, y_row, add, ahead); break;
-            case 5: rows_of<5>(w, x, r, slice, scales, c, y, y_row, add, ahead); break;
-            default: rows_of<6>(w, x, r, slice, scales, c, y, y_row, add, ahead);
-            }
-        }
+        for_tiles(rows, [&](auto height, i64 r) {
+            rows_of<decltype(height)::value>(w, x, r, slice, scales, c, y, y_row, add, ahead);
+        });
     }
 }
 

@@ -1,16 +1,19 @@
 // The model as the engine's step reads it: packed weights, and a cache cut into blocks. Filled by native/step.py.
 #pragma once
 #include "common.h"
+#include <type_traits>
 
 constexpr i64 PANEL = 64;                  // outputs of a packed matrix that stand together,
 constexpr i64 SLICE = MAX_VECTORS * LANES; // and those of them whose weights a tile reads in one go
 constexpr i64 BLOCK = 16; // tokens of a cache block
 
-struct Matrix { // y = x · Wᵀ + bias. panels: (ceil(outputs / PANEL), PANEL / SLICE, inputs, SLICE), zero beyond the last output
-    const void *panels;
-    const float *scales; // null: the panels hold floats; else bytes, see quantised.cpp
+enum Format : i64 { FLOATS, HALVES, BYTES };
+
+struct Matrix { // y = x · Wᵀ + bias
+    const void *panels; // FLOATS: (ceil(outputs / PANEL), PANEL / SLICE, inputs, SLICE), zero beyond the last output;
+    const float *scales; // HALVES: see bf16.cpp; BYTES, which have scales: see quantised.cpp
     const float *bias;
-    i64 inputs, outputs;
+    i64 inputs, outputs, format;
 };
 
 // One vector of a row's outputs, from `column` on, into the row y.
@@ -32,6 +35,21 @@ static inline void store(const Matrix &w, Vec sum, i64 column, float *y, bool ad
 // one another, as seldom as can be.
 static inline i64 tile_rows(i64 left) {
     return left >= 12 || left == 8 ? 6 : left > 6 ? (left + 1) / 2 : left;
+}
+
+// f(height, first row) for each tile of some rows; height's ::value is known to the compiler.
+template <class F> static inline void for_tiles(i64 rows, F f) {
+    for (i64 r = 0, take; r < rows; r += take) {
+        take = tile_rows(rows - r);
+        switch (take) {
+        case 1: f(std::integral_constant<int, 1>(), r); break;
+        case 2: f(std::integral_constant<int, 2>(), r); break;
+        case 3: f(std::integral_constant<int, 3>(), r); break;
+        case 4: f(std::integral_constant<int, 4>(), r); break;
+        case 5: f(std::integral_constant<int, 5>(), r); break;
+        default: f(std::integral_constant<int, 6>(), r);
+        }
+    }
 }
 
 // Have these bytes brought near while others are being worked on.
@@ -101,6 +119,7 @@ struct Step {
 };
 
 void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
+void multiply_bf16(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
 void multiply_quantised(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
 void grouped_attention(const Model &model, const Layer &layer, const Step &step, float *qkv, i64 qkv_row, float *out,
                        int threads);
