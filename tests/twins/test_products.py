@@ -12,9 +12,9 @@ TINY = 1e-5  # of the largest value
 def products(request):
     if (reason := bindings.why_not()) is not None:
         pytest.skip(f"no native kernels: {reason}")
-    bindings.start(own=request.param == "own")
+    bindings.kernels().native_choose_products(request.param == "own")
     yield
-    bindings.start(own=bindings.own_products())
+    bindings.kernels().native_choose_products(bindings.own_products())
 
 
 @pytest.fixture(params=[1, 3])

@@ -78,10 +78,10 @@ def _speed() -> dict[str, Any]:
 
 
 def _kernels() -> dict[str, str]:
-    from moreseek.native.bindings import lanes, why_not
+    from moreseek.native.bindings import build_facts, why_not
 
     reason = why_not()
-    detail = f"fused C++ kernels, {lanes()} floats a vector" if reason is None else reason
+    detail = f"fused C++ kernels, {build_facts()}" if reason is None else reason
     return _check("native kernels (CPU)", "off" if reason else "ok", detail)
 
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from moreseek.native.bindings import lanes, why_not
+from moreseek.native.bindings import build_facts, why_not
 
 reason = why_not()
-print(f"native kernels: {reason or f'ready, {lanes()} floats a vector'}", file=sys.stderr)
+print(f"native kernels: {reason or f'ready, {build_facts()}'}", file=sys.stderr)
 sys.exit(reason is not None)

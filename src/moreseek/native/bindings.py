@@ -33,6 +33,10 @@ class AttentionArgs(ctypes.Structure):
 
 P, N, F, T = c_void_p, c_int64, c_float, c_int  # pointer, number, float, threads
 SIGNATURES = {
+    "native_start": (P, P),
+    "native_choose_products": (T,),
+    "native_lanes": (),
+    "native_tiles": (),
     "native_rms_norm": (P, N, P, P, P, P, P, N, N, F, T),
     "native_rms_norm_backward": (P, P, P, N, P, P, P, P, N, N, T),
     "native_linear": (P, P, P, N, N, N, T),
@@ -68,19 +72,16 @@ def kernels() -> ctypes.CDLL:
         function.argtypes, function.restype = arguments, None
     found.native_cross_entropy.restype = found.native_read.restype = c_double
     found.native_multi_step.restype = c_int64
-    found.native_start.argtypes, found.native_start.restype = (c_void_p, c_void_p, c_int), c_int
-    found.native_start(_sgemm_address(), _team_address(), own_products())
+    found.native_lanes.restype = found.native_tiles.restype = c_int
+    found.native_start(_sgemm_address(), _team_address())
+    found.native_choose_products(own_products())
     return found
 
 
-def start(own: bool) -> int:
-    """Choose how large products of training are made from now on; floats in one vector of this build."""
-    return int(kernels().native_start(_sgemm_address(), _team_address(), own))
-
-
 def own_products() -> bool:
-    """Whether training's large products are the kernels' own: on x86 of other makers than Intel, whose MKL is the BLAS
-    inside torch and takes a general path there. (By the CPU, not by a measurement: the same run gives the same sums.)
+    """Whether training's large products are the kernels' own, until native_choose_products says otherwise: on x86 of
+    other makers than Intel, whose MKL is the BLAS inside torch and takes a general path there. (By the CPU, not by a
+    measurement: the same run gives the same sums.)
     """
     return platform.machine().lower() in ("x86_64", "amd64") and "Intel" not in describe_machine()["cpu"]
 
@@ -108,10 +109,9 @@ def _team_address() -> int | None:
     return None
 
 
-@lru_cache
-def lanes() -> int:
-    """Floats in one vector of this build."""
-    return start(own_products())
+def build_facts() -> str:
+    """What this build multiplies with, in words."""
+    return f"{kernels().native_lanes()} floats a vector{', AMX tiles' if kernels().native_tiles() else ''}"
 
 
 @lru_cache

@@ -9,13 +9,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 // Linux lends a process the tiles' registers only when asked.
-static bool tiles_allowed() {
+bool has_tiles() {
     constexpr long REQUEST = 0x1023, TILE_DATA = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     static bool allowed = !syscall(SYS_arch_prctl, REQUEST, TILE_DATA);
     return allowed;
 }
 #else
 #define WITHOUT_TILES
+bool has_tiles() { return false; }
 #endif
 
 constexpr i64 SIDE = 16, PAIRS = 16; // outputs of a tile of weights, and the pairs of inputs that it holds of each
@@ -173,7 +174,7 @@ void multiply_bf16(const Matrix &w, const float *x, i64 x_row, i64 rows, float *
     float *room = scratch(6, rows * inputs);
     int several = worth(panels, 2 * rows * w.inputs * PANEL, threads);
 #ifndef WITHOUT_TILES
-    if (tiles_allowed()) {
+    if (has_tiles()) {
         Half *halves = (Half *)room;
         round_rows(x, x_row, w.inputs, rows, halves, inputs, threads, half);
         return parallel(panels, several, [&](i64 panel) { by_tiles(w, halves, inputs, rows, panel, y, y_row, add); });

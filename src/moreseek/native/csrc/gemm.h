@@ -3,7 +3,7 @@
 #pragma once
 #include "common.h"
 
-// Fortran's sgemm, and whether products are ours; both set once by native_start.
+// Fortran's sgemm, and whether products are ours; see start.cpp.
 typedef void (*Sgemm)(const char *, const char *, const int *, const int *, const int *, const float *, const float *,
                       const int *, const float *, const int *, const float *, float *, const int *);
 extern Sgemm blas_sgemm;

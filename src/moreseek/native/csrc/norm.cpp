@@ -1,17 +1,6 @@
 // RMSNorm, alone or after adding to the residual stream; twins: layers._rms_norm and plain autograd.
 #include "gemm.h"
 
-Sgemm blas_sgemm = nullptr;
-bool own_products = false;
-RunTeam run_team = nullptr;
-
-extern "C" int native_start(void *sgemm_address, void *gomp_parallel_address, int own) {
-    own_products = own;
-    blas_sgemm = (Sgemm)sgemm_address;
-    run_team = (RunTeam)gomp_parallel_address;
-    return LANES;
-}
-
 // y = s / sqrt(mean(s²) + eps) · w with s = x, or s = x + delta, which is then written to `sum`.
 extern "C" void native_rms_norm(const float *x, i64 x_row, const float *delta, float *sum, const float *w, float *y,
                                 float *rstd, i64 rows, i64 size, float eps, int threads) {

@@ -119,6 +119,7 @@ struct Step {
 };
 
 void multiply(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
+bool has_tiles(); // whether bf16 is multiplied by AMX
 void multiply_bf16(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
 void multiply_quantised(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads);
 void grouped_attention(const Model &model, const Layer &layer, const Step &step, float *qkv, i64 qkv_row, float *out,
