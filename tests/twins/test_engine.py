@@ -9,7 +9,7 @@ import torch
 from moreseek.engine.choice import choose
 from moreseek.engine.engine import Drafting, Engine
 from moreseek.engine.logits import Shaper, shape
-from moreseek.engine.runner import NativeRunner
+from moreseek.engine.native_runner import NativeRunner
 from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.scheduler import Scheduler
 from moreseek.errors import FaultError, InputError

@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from moreseek.engine.engine import Drafting, Engine
 from moreseek.engine.llm import LLM
-from moreseek.engine.runner import TorchRunner
 from moreseek.engine.sampling import SamplingParams
+from moreseek.engine.torch_runner import TorchRunner
 from moreseek.errors import InputError
 from moreseek.model.stored import StoredTransformer, open_stored
 from moreseek.model.weights import load_model, save_model

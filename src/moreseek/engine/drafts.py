@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moreseek.engine.native_runner import NativeRunner
 from moreseek.engine.rows import spread
-from moreseek.engine.runner import NativeRunner, Runner
+from moreseek.engine.runner import Runner
 from moreseek.engine.scheduler import NOTHING, Scheduler, Step
 from moreseek.engine.sequence import DRAWS
 

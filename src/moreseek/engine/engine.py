@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from moreseek.engine.block_manager import BlockManager
+from moreseek.engine.caches import cached_layers
 from moreseek.engine.choice import choose
 from moreseek.engine.drafts import Drafter, MTPDrafter, TextDrafter
 from moreseek.engine.faults import first_not_finite
 from moreseek.engine.logits import Grammar, Shaper, shape, top_logprobs
-from moreseek.engine.runner import NativeRunner, Runner, cached_layers, make_runner
+from moreseek.engine.native_runner import NativeRunner
+from moreseek.engine.runner import Runner, make_runner
 from moreseek.engine.sampling import Completion, SamplingParams, Structure
 from moreseek.engine.scheduler import Scheduler, Step
 from moreseek.engine.sequence import OnToken as Listener

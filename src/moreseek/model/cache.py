@@ -76,17 +76,23 @@ class CacheView:
     """What one forward pass of n sequences needs: where each stands, its blocks, and the mask over what is cached.
 
     start: (n,) tokens that a sequence has in the cache; count: (n,) new tokens of each, of T that the pass computes
-    (the rest is padding); table: (n, blocks) int64.
+    (the rest is padding); table: (n, blocks) int64. span: places of the cache that are looked at, no fewer than any
+    sequence has; with it nothing is asked of the device, so that the pass can be recorded (engine/graphs.py).
     """
 
-    def __init__(self, cache: Cache, start: Tensor, count: Tensor, table: Tensor, tokens: int) -> None:
+    def __init__(
+        self, cache: Cache, start: Tensor, count: Tensor, table: Tensor, tokens: int, span: int | None = None
+    ) -> None:
         self.cache, self.start, self.table = cache, start, table
+        self.fixed = span is not None
         steps = torch.arange(tokens, device=start.device)
         self.positions = start.unsqueeze(1) + steps  # (n, T)
-        self.span = int((start + count).max())
-        self.fresh = int(start.max()) == 0
+        self.span = int((start + count).max()) if span is None else span
+        longest = int(start.max()) if span is None else span
+        self.fresh = longest == 0
+        self.longest = longest + tokens  # no position is as high as that
         real = steps < count.unsqueeze(1)
-        self._padding = ~real if tokens > 1 else None
+        self._padding = ~real if tokens > 1 or self.fixed else None
         blocks = (self.positions // BLOCK_SIZE).clamp_(max=table.shape[1] - 1)
         self._block = torch.where(real, table.gather(1, blocks), 0)
         self._place = self.positions % BLOCK_SIZE

@@ -4,6 +4,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moreseek.model.attention import Pass
@@ -11,6 +12,8 @@ from moreseek.model.config import ModelConfig
 from moreseek.model.swiglu import MLP, Scratch, Weights, backward_rows, forward_rows
 from moreseek.native import ops
 from moreseek.native.bindings import usable
+
+COPYING = 3  # times that a copied weight passes through memory, over one that is multiplied where it lies
 
 
 class Router(nn.Module):
@@ -170,6 +173,23 @@ class Experts(nn.Module):
         out: Any = _GroupedSwiGLU.apply(rows, gate_up, down, bounds)
         return _Combine.apply(out, weights, order, inverse)  # pyright: ignore[reportReturnType]
 
+    def at_once(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """The same for a few tokens, without asking the device how many of them each expert got: by a copy of the
+        experts that are chosen, or where those are many by all of them.
+        """
+        (tokens, top_k), experts = chosen.shape, self.down_proj.shape[0]
+        flat = chosen.flatten()
+        few = COPYING * len(flat) < experts
+        if few:
+            gate_up, down, rows = self.gate_up_proj[flat], self.down_proj[flat], x.repeat_interleave(top_k, 0)[:, None]
+        else:
+            gate_up, down, rows = self.gate_up_proj, self.down_proj, x.expand(experts, -1, -1)
+        gate, up = torch.bmm(rows, gate_up.transpose(1, 2)).chunk(2, dim=-1)
+        out = torch.bmm(F.silu(gate) * up, down.transpose(1, 2))  # (N·K, 1, hidden) or (E, N, hidden)
+        places = torch.arange(tokens, device=x.device).unsqueeze(1)
+        by_token = out.view(tokens, top_k, -1) if few else out[chosen, places]
+        return torch.bmm(weights.to(out.dtype).unsqueeze(1), by_token).squeeze(1)
+
 
 class MoE(nn.Module):
     """Routed experts plus shared experts that see every token."""
@@ -193,7 +213,8 @@ class MoE(nn.Module):
             if shared.balance_weight:
                 loss = balance_loss(scores, self.gate.top_k, x.shape[0], shared.real)
                 shared.balance_losses.append(shared.balance_weight * loss)
-        out = self.experts(rows, weights, chosen)
+        recorded = shared.cache is not None and shared.cache.fixed
+        out = (self.experts.at_once if recorded else self.experts)(rows, weights, chosen)
         if self.shared_experts is not None:
             out = out + self.shared_experts(rows)
         return out.view_as(x)

@@ -166,7 +166,7 @@ class Transformer(nn.Module):
 
     def cached_pass(self, view: CacheView) -> Pass:
         """What the layers share when new tokens meet a cache."""
-        return Pass(phases=self.rope(view.positions, int(view.positions.max()) + 1), cache=view)
+        return Pass(phases=self.rope(view.positions, view.longest), cache=view)
 
     def routers(self) -> list[Router]:
         return [module for module in self.modules() if isinstance(module, Router)]
