@@ -12,8 +12,7 @@ PROMPT = [1, 4093, 198, 19556, 2, 198, 1, 520, 9531, 198]
 def moreseek(model: str, threads: int) -> int:
     import torch
 
-    from moreseek.engine.llm import LLM
-    from moreseek.engine.sampling import SamplingParams
+    from moreseek import LLM, SamplingParams
 
     torch.set_num_threads(threads)
     return LLM(model).generate([PROMPT], SamplingParams(temperature=0, max_tokens=1))[0].token_ids[0]

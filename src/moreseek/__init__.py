@@ -6,6 +6,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from moreseek.imports import collector_at_rest
+
 __version__ = "0.1.0"
 
 _LAZY = {
@@ -29,5 +31,7 @@ def __getattr__(name: str) -> Any:
     if name == "arena":
         return importlib.import_module("moreseek.arena")
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        with collector_at_rest():
+            module = importlib.import_module(_LAZY[name])
+        return getattr(module, name)
     raise AttributeError(f"module 'moreseek' has no attribute '{name}'")

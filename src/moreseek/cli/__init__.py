@@ -15,6 +15,7 @@ import typer
 import moreseek
 from moreseek.cli import arena
 from moreseek.errors import MoreseekError
+from moreseek.imports import collector_at_rest
 
 app = typer.Typer(
     help="Make a reasoning model of your own, and show honestly how good it is.",
@@ -166,7 +167,8 @@ def run(
     loaded = load_recipe(recipe, set_ or [], seed)
     folder = RunFolder(directory or Path("runs") / loaded.run.name)
 
-    from moreseek.recipes.runner import Runner
+    with collector_at_rest():
+        from moreseek.recipes.runner import Runner
 
     Runner(loaded, folder, accept_changes, stage).run()
     typer.echo(f"\nReport: {folder.path / 'report.html'}")
@@ -213,8 +215,9 @@ def serve(
     precision: Precision = Sampling.AUTO,
 ) -> None:
     """Serve models: an OpenAI-compatible API at /v1 and a page to chat."""
-    from moreseek.cli.serve import read_keys
-    from moreseek.cli.serve import serve as start
+    with collector_at_rest():
+        from moreseek.cli.serve import read_keys
+        from moreseek.cli.serve import serve as start
 
     keys = read_keys(api_key or [], api_key_file)
     start(models, host, port, keys, running, queue, memory, idle, drain, precision.value, documents or [])
@@ -230,7 +233,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure tokens a second here, and how far that is from the limit."""
-    from moreseek.cli.bench import measure, print_result
+    with collector_at_rest():
+        from moreseek.cli.bench import measure, print_result
 
     result = measure(model, batch, prompt_tokens, new_tokens, precision.value)
     if as_json:
@@ -263,7 +267,8 @@ def chat(
     precision: Precision = Sampling.AUTO,
 ) -> None:
     """Talk to a model. Its thinking is shown dimmed, apart from the answer."""
-    from moreseek.cli.chat import talk
+    with collector_at_rest():
+        from moreseek.cli.chat import talk
 
     talk(model, system, temperature, max_tokens, seed, precision.value)
 
@@ -282,7 +287,8 @@ def eval_(
     as_json: Json = False,
 ) -> None:
     """Measure a model on problems. Greedy accuracy, pass@1, pass@k and cons@k, with 95 % intervals."""
-    from moreseek.cli.evaluate import evaluate_model, print_result
+    with collector_at_rest():
+        from moreseek.cli.evaluate import evaluate_model, print_result
 
     result = evaluate_model(
         model, problems, k=k, count=count, max_tokens=max_tokens, temperature=temperature, system=system,
