@@ -33,5 +33,6 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         with collector_at_rest():
             module = importlib.import_module(_LAZY[name])
-        return getattr(module, name)
+        globals()[name] = found = getattr(module, name)  # asked for once
+        return found
     raise AttributeError(f"module 'moreseek' has no attribute '{name}'")

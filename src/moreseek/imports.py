@@ -16,6 +16,7 @@ def collector_at_rest() -> Iterator[None]:
         yield
     finally:
         if not resting:
-            gc.freeze()
-            gc.unfreeze()  # both together: what is there counts as old, and is walked when old things are
+            if not gc.get_freeze_count():  # else somebody has frozen things, and means it
+                gc.freeze()
+                gc.unfreeze()  # both together: what is there counts as old, and is walked when old things are
             gc.enable()

@@ -2,7 +2,9 @@
 once with torch's fake tensors, which hold no numbers, so that a step that asks for one cannot pass.
 """
 
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from moreseek.engine import graphs
 from moreseek.engine.engine import Drafting, Engine
-from moreseek.engine.graphs import GraphRunner
+from moreseek.engine.graphs import GraphRunner, Graphs
 from moreseek.engine.runner import make_runner
 from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.scheduler import Step
@@ -114,7 +116,7 @@ def test_a_recorded_step_asks_the_device_for_nothing(make_model, by_torch, kind)
     runner = GraphRunner(make_model(kind), 64, recorder=lambda run: (lambda: None, run()))
     with FakeTensorMode(allow_non_fake_inputs=True):
         logits, states = runner.logits(step)
-        assert runner._able
+        assert runner._recorder is not None
         assert isinstance(logits, FakeTensor)
         assert logits.shape == (3, runner.model.config.vocab_size)
         assert states is None
@@ -134,6 +136,63 @@ def test_where_nothing_can_be_recorded_it_says_so_once_and_goes_on(make_model, b
     by_torch(partial(GraphRunner, recorder=refuse))
     assert texts(model) == plain
     assert capsys.readouterr().err.count("it could not be recorded: this device records nothing") == 1
+
+
+def test_what_would_read_too_much_is_not_recorded(make_model, by_torch, monkeypatch):
+    monkeypatch.setattr(graphs, "MOST_PLACES", 2 * graphs.SHORTEST)
+    model, recorder = make_model("llama"), Recorder()
+    by_torch(partial(GraphRunner, recorder=recorder))
+    texts(model)  # four rows
+    assert recorder.recorded == 0
+    Engine(model).generate(PROMPTS[:2], GREEDY)
+    assert recorder.recorded == 1
+
+
+class FakeModule:
+    """torch.cuda, as far as recording needs it; ``calls`` in their order."""
+
+    def __init__(self):
+        self.calls, self.pools = [], []
+
+    def device(self, device):
+        self.calls.append(f"on {device}")
+        return nullcontext()
+
+    def Stream(self):  # noqa: N802
+        return "a stream"
+
+    def stream(self, stream):
+        self.calls.append("beside")
+        return nullcontext()
+
+    def synchronize(self):
+        self.calls.append("wait")
+
+    def CUDAGraph(self):  # noqa: N802
+        return SimpleNamespace(pool=lambda: "a pool", replay=lambda: self.calls.append("replay"))
+
+    def graph(self, graph, pool, stream, mode):
+        self.calls.append(f"record in {pool} on {stream}, {mode}")
+        return nullcontext()
+
+
+def test_recordings_share_memory_and_a_stream_of_their_own_gpu(monkeypatch):
+    module = FakeModule()
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    record = Graphs(torch.device("cuda:1"))
+    run = lambda: module.calls.append("run") or torch.ones(1)  # noqa: E731
+    replay, result = record(run)
+    assert torch.equal(result, torch.ones(1))
+    replay()
+    first = ["on cuda:1", "wait", "beside", "run", "wait", "record in None on a stream, thread_local", "run", "replay"]
+    assert module.calls == first
+    record(run)
+    assert module.calls[-2:] == ["record in a pool on a stream, thread_local", "run"]
+
+
+def test_a_device_without_graphs_says_so():
+    with pytest.raises(RuntimeError, match="records nothing on cpu"):
+        Graphs(torch.device("cpu"))(lambda: torch.ones(1))
 
 
 def test_guesses_and_scores_take_the_plain_way(make_model, by_torch):

@@ -6,11 +6,11 @@ import pytest
 
 from moreseek.engine import precision
 from moreseek.engine.precision import Measured, Trial, choose_precision, known, measure
-from moreseek.native.bindings import why_not
+from moreseek.native.bindings import kernels, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no native kernels here")
 
-FOUND = Measured("int8", "llama, 1M parameters", {"bf16": Trial(1.5, 1.0, 1.0), "int8": Trial(2.0, 3.0, 1.001)})
+FOUND = Measured("int8", "llama, 1M parameters", {"bf16": Trial(1.5, 1.0), "int8": Trial(2.0, 3.0, 1.001)})
 
 
 @pytest.fixture
@@ -70,7 +70,14 @@ def test_a_small_model_is_not_measured(make_model, cache, asked, monkeypatch):
     assert not asked
 
 
-def test_the_measurement_has_speeds_and_the_loss(make_model):
+@pytest.fixture
+def tiles(monkeypatch):
+    """As on a CPU with AMX."""
+    monkeypatch.setattr(precision, "candidates", lambda: ["bf16", "int8"])
+
+
+def test_the_measurement_has_speeds_and_the_loss(make_model, tiles, monkeypatch):
+    monkeypatch.setattr(precision, "LEAST_GAIN", 0)
     measured = measure(make_model("llama"))
     assert list(measured.trials) == ["bf16", "int8"]
     for trial in measured.trials.values():
@@ -80,12 +87,8 @@ def test_the_measurement_has_speeds_and_the_loss(make_model):
     assert measured.precision in ("fp32", "bf16", "int8")
 
 
-def chosen(model, monkeypatch, seconds, losses):
-    """With these seconds and losses of fp32, bf16 and int8."""
-    losses = iter(losses)
-    monkeypatch.setattr(precision, "_mean_loss", lambda engine, texts: next(losses))
-    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: seconds[engine.precision])
-    return measure(model).precision
+def test_bf16_is_tried_where_there_are_tiles():
+    assert precision.candidates() == (["bf16", "int8"] if kernels().native_tiles() else ["int8"])
 
 
 @pytest.mark.parametrize(
@@ -94,11 +97,29 @@ def chosen(model, monkeypatch, seconds, losses):
         ((1.0, 0.5, 0.1), (2.0, 2.0, 2.0), "int8"),  # the fastest
         ((1.0, 0.1, 0.5), (2.0, 2.0, 2.0), "bf16"),
         ((1.0, 0.5, 0.1), (2.0, 2.0, 2.02), "bf16"),  # of those that do not spoil it: 2 % of perplexity
-        ((1.0, 1.2, 0.1), (2.0, 2.0, 2.02), "fp32"),
-        ((1.0, 1.0, 1.0), (2.0, 2.0, 2.0), "fp32"),
+        ((1.0, 1.2, 0.1), (2.0, None, 2.02), "fp32"),
+        ((1.0, 1.2, 0.1), (2.0, None, 2.0), "int8"),
+        ((1.0, 1.0, 1.0), (None, None, None), "fp32"),
         ((1.0, 0.1, 0.1), (2.0, 2.02, 2.02), "fp32"),
     ],
 )
-def test_the_fastest_that_loses_little_is_chosen(make_model, monkeypatch, seconds, losses, expected):
-    times = dict(zip(("fp32", "bf16", "int8"), seconds, strict=True))
-    assert chosen(make_model("llama"), monkeypatch, times, losses) == expected
+def test_the_fastest_that_loses_little_is_chosen(make_model, tiles, monkeypatch, seconds, losses, expected):
+    names = ("fp32", "bf16", "int8")
+    times, loss = dict(zip(names, seconds, strict=True)), dict(zip(names, losses, strict=True))
+    scored = []
+
+    def score(engine, texts):
+        scored.append(engine.precision)
+        return loss[engine.precision]
+
+    monkeypatch.setattr(precision, "_mean_loss", score)
+    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: times[engine.precision])
+    assert measure(make_model("llama")).precision == expected
+    assert scored == [name for name in names if loss[name] is not None]  # nobody asks what is not faster
+
+
+def test_what_was_found_is_said_in_words():
+    assert str(FOUND) == (
+        "int8: bf16 is 1.50 times as fast as fp32 for one request and 1.00 times for 8; int8 is 2.00 times as fast as "
+        "fp32 for one request and 3.00 times for 8, perplexity changes by +0.10%"
+    )

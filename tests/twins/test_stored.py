@@ -4,12 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from moreseek.cli.bench import decode_limit
 from moreseek.engine.engine import Drafting, Engine
 from moreseek.engine.llm import LLM
 from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.torch_runner import TorchRunner
 from moreseek.errors import InputError
 from moreseek.model.stored import StoredTransformer, open_stored
+from moreseek.model.transformer import Transformer
 from moreseek.model.weights import load_model, save_model
 from moreseek.native.bindings import why_not
 
@@ -98,3 +100,13 @@ def test_without_the_kernels_it_is_loaded_whole(make_model, tmp_path, monkeypatc
     save_model(make_model("llama"), tmp_path)
     monkeypatch.setattr("moreseek.native.bindings.why_not", lambda: "switched off by a test")
     assert len(matrices(open_stored(tmp_path))) > 5
+
+
+def test_bench_takes_its_limit_from_the_shapes_whatever_is_held(make_model, tmp_path):
+    model = make_model("v3")
+    save_model(model, tmp_path)
+    config = open_stored(tmp_path).config
+    with torch.device("meta"):
+        shapes = Transformer(config)
+    args = ("int8", 4, 32, 1e9, 1e9)
+    assert decode_limit(shapes, *args) == pytest.approx(decode_limit(model, *args))

@@ -32,6 +32,16 @@ def test_who_switched_it_off_keeps_it_off():
         gc.enable()
 
 
+def test_what_somebody_froze_stays_frozen():
+    gc.freeze()
+    try:
+        with collector_at_rest():
+            pass
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+
+
 def test_what_was_there_can_still_be_collected():
     code = """
 import gc, weakref
@@ -39,6 +49,7 @@ class Thing: pass
 thing = Thing(); thing.me = thing; seen = weakref.ref(thing)
 from moreseek import LLM
 assert gc.get_freeze_count() == 0 and gc.isenabled()
+import moreseek; assert "LLM" in vars(moreseek)  # the next time nothing is imported
 del thing; gc.collect()
 assert seen() is None
 """

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from moreseek.engine.engine import Engine
 from moreseek.engine.llm import open_model
-from moreseek.engine.precision import Asked
+from moreseek.engine.precision import Asked, choose_precision
 from moreseek.engine.sampling import SamplingParams
 from moreseek.model.cache import bytes_per_token
 from moreseek.model.transformer import Transformer, flops_per_token
@@ -35,14 +35,17 @@ def measure(
     """
     device = sampling_device()
     threads = set_threads(None)
-    loaded, precision = open_model(resolve_model(model), asked, device)
+    loaded = open_model(resolve_model(model), asked, device)
+    precision = choose_precision(loaded, asked)
+    with torch.device("meta"):
+        shapes = Transformer(loaded.config)  # of all matrices, which the opened model may not hold
     peak, bandwidth = _peak(precision, device.type), read_bandwidth()
     context = loaded.config.max_position_embeddings
     prompt_tokens = max(1, min(prompt_tokens, context - new_tokens))
     results = []
     for batch in batches:
         read, wrote = _measure_batch(loaded, precision, batch, prompt_tokens, new_tokens, rounds)
-        limit = _limit(loaded, precision, batch, prompt_tokens + new_tokens // 2, peak, bandwidth)
+        limit = decode_limit(shapes, precision, batch, prompt_tokens + new_tokens // 2, peak, bandwidth)
         results.append({
             "batch": batch, "read_tokens_s": round(read), "write_tokens_s": round(wrote),
             "limit_tokens_s": round(limit), "share_of_limit": round(wrote / limit, 3),
@@ -101,7 +104,9 @@ def _measure_batch(
     return batch * prompt / sorted(reading)[middle], batch * new / sorted(writing)[middle]
 
 
-def _limit(model: Transformer, precision: Precision, batch: int, tokens: int, peak: float, bandwidth: float) -> float:
+def decode_limit(
+    model: Transformer, precision: Precision, batch: int, tokens: int, peak: float, bandwidth: float
+) -> float:
     """Decoded tokens a second that arithmetic and memory allow a batch whose texts are that long."""
     config = model.config
     each = BYTES_OF_A_WEIGHT[precision]

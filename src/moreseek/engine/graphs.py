@@ -6,7 +6,9 @@ A step of a small batch is hundreds of kernels that each take less time than the
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +21,42 @@ from moreseek.model.transformer import Transformer
 from moreseek.native.step import BLOCK_SIZE
 
 MOST_ROWS = 64  # more, and the kernels take longer than their launches
-SHORTEST = 256  # places of the cache that a recorded step looks at, at the least
+MOST_PLACES = 1 << 16  # of the cache that a recorded step reads, all rows together; likewise
+SHORTEST = 256  # places of each row that it reads at the least
 
 Run = Callable[[], Tensor]
 Recorder = Callable[[Run], tuple[Callable[[], None], Tensor]]
 
+_one_at_a_time = threading.Lock()
+"""While one thread records, no other may wait for the whole device, as it does before it records."""
 
-def record(run: Run) -> tuple[Callable[[], None], Tensor]:
-    """What repeats ``run`` on what its inputs then hold, and where its result then lies. Raises RuntimeError."""
-    stream = torch.Stream()
-    torch.accelerator.synchronize()
-    with stream:
-        run()  # what libraries set up at a first call cannot be recorded
-    graph = torch.accelerator.Graph(capture_error_mode="thread_local")  # other threads may have models of their own
-    with stream, graph:
-        result = run()
-    return graph.replay, result
+
+class Graphs:
+    """Records on one GPU: what repeats a ``run`` on whatever its inputs then hold, and where its result then lies.
+
+    Results live until another recording of these is replayed: all share their memory. Raises RuntimeError.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._module = device, torch.get_device_module(device)
+        self._stream: Any = None
+        self._pool: Any = None
+
+    def __call__(self, run: Run) -> tuple[Callable[[], None], Tensor]:
+        if not hasattr(self._module, "CUDAGraph"):
+            raise RuntimeError(f"torch records nothing on {self._device.type}")
+        with _one_at_a_time, self._module.device(self._device):
+            self._stream = self._stream or self._module.Stream()
+            self._module.synchronize()
+            with self._module.stream(self._stream):
+                run()  # what libraries set up at a first call cannot be recorded
+            self._module.synchronize()
+            graph = self._module.CUDAGraph()
+            # thread_local: what other threads do meanwhile with their own models is none of this recording's business
+            with self._module.graph(graph, self._pool, self._stream, "thread_local"):
+                result = run()
+            self._pool = graph.pool()
+        return graph.replay, result
 
 
 class _Recorded:
@@ -67,23 +89,36 @@ class _Recorded:
 
 
 class GraphRunner(TorchRunner):
-    """The model's own forward pass, recorded where every row decodes. ``recorder``: as ``record``."""
+    """The model's own forward pass, recorded where every row decodes."""
 
-    def __init__(self, model: Transformer, blocks: int, drafting: bool = False, recorder: Recorder = record) -> None:
+    def __init__(
+        self, model: Transformer, blocks: int, drafting: bool = False, recorder: Recorder | None = None
+    ) -> None:
         super().__init__(model, blocks, drafting)
-        self._recorder, self._able = recorder, True
+        self._recorder: Recorder | None = recorder or Graphs(model.device)  # None: nothing can be recorded
         self._recorded: dict[tuple[int, int], _Recorded] = {}
 
     @torch.no_grad()
     def logits(self, step: Step) -> tuple[Tensor, Tensor | None]:
-        if self._able and self._plain(step):
+        recorded = self._fitting(step)
+        return super().logits(step) if recorded is None else (recorded(step), None)
+
+    def _fitting(self, step: Step) -> _Recorded | None:
+        """Recorded for the next power of two of rows and of tokens; None where the step goes kernel by kernel."""
+        rows = 1 << (len(step.count) - 1).bit_length()
+        span = max(SHORTEST, 1 << int(step.start.max()).bit_length())
+        if self._recorder is None or rows * span > MOST_PLACES or not self._plain(step):
+            return None
+        if (rows, span) not in self._recorded:
             try:
-                return self._fitting(step)(step), None
+                self._recorded[rows, span] = _Recorded(self, rows, span, self._recorder)
             except RuntimeError as error:
-                self._able = False
+                self._recorder = None
+                self._recorded.clear()
                 reason = str(error).partition("\n")[0]
                 print(f"decoding goes on kernel by kernel; it could not be recorded: {reason}", file=sys.stderr)
-        return super().logits(step)
+                return None
+        return self._recorded[rows, span]
 
     def _plain(self, step: Step) -> bool:
         """Whether each row has one new token, and all that it needs from before this step."""
@@ -93,11 +128,3 @@ class GraphRunner(TorchRunner):
             and not (self.drafting or len(step.scored) or step.copies)
             and not torch.is_autocast_enabled(self.model.device.type)
         )
-
-    def _fitting(self, step: Step) -> _Recorded:
-        """Recorded for the next power of two of rows and of tokens."""
-        rows = 1 << (len(step.ids) - 1).bit_length()
-        span = max(SHORTEST, 1 << int(step.start.max()).bit_length())
-        if (rows, span) not in self._recorded:
-            self._recorded[rows, span] = _Recorded(self, rows, span, self._recorder)
-        return self._recorded[rows, span]

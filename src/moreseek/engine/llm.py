@@ -23,7 +23,6 @@ from moreseek.model.stored import open_stored
 from moreseek.model.transformer import Transformer
 from moreseek.model.weights import load_model
 from moreseek.native.bindings import why_not
-from moreseek.native.step import Precision
 from moreseek.run_folder import resolve_model
 from moreseek.text.tokenizer import Tokenizer
 
@@ -41,11 +40,12 @@ class LLM:
     ) -> None:
         folder = resolve_model(str(path))
         self.tokenizer = Tokenizer.load(folder)
-        self.model, self.precision = open_model(folder, precision, torch.device(device))
+        self.model = open_model(folder, precision, torch.device(device))
         if self.tokenizer.vocab_size > self.model.config.vocab_size:
             raise InputError(f"{folder}: the tokenizer has more ids than the model; they do not belong together.")
         eos = list(self.tokenizer.eos_ids)
         self.model.config = self.model.config.model_copy(update={"eos_token_id": eos})
+        self.precision = choose_precision(self.model, precision)
         self.engine = Engine(self.model, max_rows, frozen=True, precision=self.precision)
         self.engine.thinking = ThinkingIds.of(self.tokenizer)
         self.engine.compile = lambda structure: self._compiler.compile(structure)
@@ -104,15 +104,13 @@ class LLM:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
 
-def open_model(folder: Path, asked: Asked, device: torch.device) -> tuple[Transformer, Precision]:
-    """A model to sample from, without its matrices where the native kernels pack their own, and the precision to sample
-    in.
+def open_model(folder: Path, asked: Asked, device: torch.device) -> Transformer:
+    """A model to sample from: on a GPU in bf16 unless fp32 is asked for, and without its matrices where the native
+    kernels pack their own.
     """
     if device.type == "cpu" and (asked != "bf16" or why_not() is None):
-        stored = open_stored(folder)
-        return stored, choose_precision(stored, asked)
-    precision: Precision = asked if asked != "auto" else "bf16"
-    return load_model(folder, torch.bfloat16 if precision == "bf16" else torch.float32, device), precision
+        return open_stored(folder)
+    return load_model(folder, torch.float32 if asked in ("fp32", "int8") else torch.bfloat16, device)
 
 
 def _completion(sequence: Sequence, text: TextStream) -> Completion:

@@ -1,8 +1,8 @@
 """In which precision a model answers fastest on this machine, and what it loses by it: measured once.
 
 A CPU without AVX2 gains nothing from int8, one without AMX little from bf16, a small model little from either, and a
-model whose activations have outliers may lose too much. So nothing is assumed: the model writes a text in fp32, and all
-precisions are timed and score it.
+model whose activations have outliers may lose too much. So nothing is assumed: all precisions are timed, and those that
+are faster score a text that the model writes in fp32.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from moreseek.engine.engine import Engine
 from moreseek.engine.sampling import SamplingParams
 from moreseek.machine import cache_folder, describe_machine
 from moreseek.model.transformer import Transformer
-from moreseek.native.bindings import usable
+from moreseek.native.bindings import kernels, usable
 from moreseek.native.build import library
 from moreseek.native.step import FORMATS, Precision
 from moreseek.run_folder import write_json
@@ -34,24 +34,30 @@ SMALLEST = 4_000_000
 """Parameters under which nothing is measured: such a model's time goes elsewhere."""
 MOST_LOSS = 0.01  # of perplexity, relative
 LEAST_GAIN = 1.1  # times faster, for one request and for ROWS
-ROWS, WRITTEN, TIMED, ROUNDS = 8, 96, 8, 3
+ROWS, WRITTEN, TIMED, ROUNDS = 8, 64, 8, 3
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A precision over fp32: tokens a second for one request and for ROWS of them, and perplexity."""
+    """A precision over fp32: tokens a second for one request and for ROWS of them, and perplexity. None: it is not
+    faster, so that nobody asked.
+    """
 
     alone: float
     together: float
-    perplexity: float
+    perplexity: float | None = None
 
     @property
     def pays(self) -> bool:
-        return min(self.alone, self.together) >= LEAST_GAIN and self.perplexity <= 1 + MOST_LOSS
+        return self.perplexity is not None and self.perplexity <= 1 + MOST_LOSS
 
     @property
     def gain(self) -> float:
         return self.alone * self.together
+
+    def __str__(self) -> str:
+        speed = f"{self.alone:.2f} times as fast as fp32 for one request and {self.together:.2f} times for {ROWS}"
+        return speed if self.perplexity is None else f"{speed}, perplexity changes by {self.perplexity - 1:+.2%}"
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,7 @@ class Measured:
     trials: dict[Precision, Trial]
 
     def __str__(self) -> str:
-        found = (
-            f"{name} is {trial.alone:.2f} times as fast as fp32 for one request and {trial.together:.2f} times for "
-            f"{ROWS}, perplexity changes by {trial.perplexity - 1:+.2%}"
-            for name, trial in self.trials.items()
-        )
-        return f"{self.precision}: {'; '.join(found)}"
+        return f"{self.precision}: " + "; ".join(f"{name} is {trial}" for name, trial in self.trials.items())
 
 
 def choose_precision(model: Transformer, asked: Asked = "auto") -> Precision:
@@ -77,6 +78,8 @@ def choose_precision(model: Transformer, asked: Asked = "auto") -> Precision:
     """
     if asked != "auto":
         return asked
+    if model.embed_tokens.weight.dtype == torch.bfloat16:
+        return "bf16"
     if model.size < SMALLEST or not usable(model.embed_tokens.weight):
         return "fp32"
     path = cache_folder() / f"precision-{_fingerprint(model)}.json"
@@ -100,6 +103,8 @@ def _read(path: Path) -> Measured | None:
     """None where nothing readable is."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if found["precision"] not in FORMATS:
+            return None
         trials = {name: Trial(**trial) for name, trial in found["trials"].items()}
         return Measured(found["precision"], found["model"], trials)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -107,29 +112,47 @@ def _read(path: Path) -> Measured | None:
 
 
 def measure(model: Transformer) -> Measured:
-    """Time each precision, and let each score what the model wrote in fp32."""
+    """Time each precision, and let those that are faster score what the model writes in fp32."""
     config = model.config
     start = config.bos_token_id if isinstance(config.bos_token_id, int) else next(iter(config.eos_ids), 0)
-    engines: dict[Precision, Engine] = {name: Engine(model, ROWS, frozen=True, precision=name) for name in FORMATS}
-    write = SamplingParams(max_tokens=min(WRITTEN, config.max_position_embeddings - 2), ignore_eos=True)
-    texts = [[start, *c.token_ids] for c in engines["fp32"].generate([[start]] * ROWS, write)]
-    loss = {name: _mean_loss(engine, texts) for name, engine in engines.items()}
-    seconds: dict[tuple[Precision, int], float] = {}
-    for _ in range(ROUNDS):  # interleaved: the machine's speed moves
-        for name, engine in engines.items():
-            for rows in (1, ROWS):
-                spent = _seconds(engine, texts[:rows])
-                seconds[name, rows] = min(spent, seconds.get((name, rows), math.inf))
+    starts = [[(start + row) % config.vocab_size] for row in range(ROWS)]  # several: experts differ by the token
+    exact, texts, exact_loss = Engine(model, ROWS, frozen=True), list[list[int]](), 0.0
     trials: dict[Precision, Trial] = {}
-    for name in FORMATS[1:]:
-        alone, together = (seconds["fp32", rows] / seconds[name, rows] for rows in (1, ROWS))
-        ratio = math.exp(loss[name] - loss["fp32"])
-        trials[name] = Trial(round(alone, 3), round(together, 3), round(ratio, 5))
-    best: Precision = "fp32"
-    for name, trial in trials.items():
-        if trial.pays and (best == "fp32" or trial.gain > trials[best].gain):
-            best = name
+    for name in candidates():
+        engine = Engine(model, ROWS, frozen=True, precision=name)  # the only one beside fp32's: they take memory
+        trial = _race(exact, engine, starts)
+        if min(trial.alone, trial.together) >= LEAST_GAIN:
+            if not texts:
+                texts = _write(exact, starts)
+                exact_loss = _mean_loss(exact, texts)
+            trial = replace(trial, perplexity=round(math.exp(_mean_loss(engine, texts) - exact_loss), 5))
+        trials[name] = trial
+    paying: dict[Precision, float] = {name: trial.gain for name, trial in trials.items() if trial.pays}
+    best: Precision = max(paying, key=lambda name: paying[name]) if paying else "fp32"
     return Measured(best, f"{config.model_type}, {model.size / 1e6:.0f}M parameters", trials)
+
+
+def candidates() -> list[Precision]:
+    """What may be faster than fp32. Without AMX's tiles bf16 is not, for more than one request."""
+    return ["bf16", "int8"] if kernels().native_tiles() else ["int8"]
+
+
+def _race(exact: Engine, engine: Engine, starts: list[list[int]]) -> Trial:
+    """In turns, since the machine's speed moves; the best time of each."""
+    seconds: dict[tuple[Engine, int], float] = {}
+    for _ in range(ROUNDS):
+        for one in (exact, engine):
+            for rows in (1, ROWS):
+                spent = _seconds(one, starts[:rows])
+                seconds[one, rows] = min(spent, seconds.get((one, rows), math.inf))
+    alone, together = (round(seconds[exact, rows] / seconds[engine, rows], 3) for rows in (1, ROWS))
+    return Trial(alone, together)
+
+
+def _write(engine: Engine, starts: list[list[int]]) -> list[list[int]]:
+    params = SamplingParams(max_tokens=min(WRITTEN, engine.context - 2), ignore_eos=True)
+    written = engine.generate(starts, params)
+    return [[*start, *completion.token_ids] for start, completion in zip(starts, written, strict=True)]
 
 
 def _mean_loss(engine: Engine, texts: list[list[int]]) -> float:
@@ -145,9 +168,8 @@ def _mean_loss(engine: Engine, texts: list[list[int]]) -> float:
 
 
 def _seconds(engine: Engine, texts: list[list[int]]) -> float:
-    """To write TIMED tokens behind each text, whose own reading is kept from the first time on."""
-    room = engine.context - len(texts[0]) - 1
-    params = SamplingParams(temperature=0, max_tokens=max(1, min(TIMED, room)), ignore_eos=True)
+    """To write TIMED tokens behind each text."""
+    params = SamplingParams(temperature=0, max_tokens=max(1, min(TIMED, engine.context - 2)), ignore_eos=True)
     started = time.perf_counter()
     engine.generate(texts, params)
     return time.perf_counter() - started

@@ -113,6 +113,7 @@ static void rows_by_tiles(const Matrix &w, const Half *x, i64 inputs, i64 rows, 
         shapes.row_bytes[t] = LINE_BYTES;
         shapes.rows[t] = (uint8_t)(t >= 6 ? PAIRS : below && lower ? lower : upper);
     }
+    __asm__ volatile("" ::"r"(&shapes) : "memory"); // GCC 12 thinks that ldtilecfg reads only the first bytes
     _tile_loadconfig(&shapes);
     alignas(64) float sums[16 * SIDE];
     for (i64 c = 0; c < PANEL && column + c < w.outputs; c += 2 * SIDE) {
@@ -171,7 +172,7 @@ static void round_rows(const float *x, i64 x_row, i64 inputs, i64 rows, T *to, i
 
 void multiply_bf16(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads) {
     i64 inputs = padded_inputs(w.inputs), panels = (w.outputs + PANEL - 1) / PANEL;
-    float *room = scratch(6, rows * inputs);
+    float *room = (float *)(((uintptr_t)scratch(6, rows * inputs + LINE / 4) + LINE - 1) / LINE * LINE);
     int several = worth(panels, 2 * rows * w.inputs * PANEL, threads);
 #ifndef WITHOUT_TILES
     if (has_tiles()) {
