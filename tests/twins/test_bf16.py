@@ -7,15 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from moreseek.engine.engine import Engine
-from moreseek.engine.sampling import SamplingParams
-from moreseek.errors import InputError
 from moreseek.native import build, step
 from moreseek.native.bindings import SIGNATURES, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no native kernels here")
-
-GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 
 
 @pytest.fixture(scope="module", params=["vectors", "tiles"])
@@ -106,49 +101,3 @@ def test_a_damaged_weight_stays_damaged(multiply):
     assert found[:, 7].isnan().all()
     assert not found[:, :7].isnan().any()
     assert len(kept)
-
-
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "v3"])
-def test_a_batch_equals_single_requests_to_the_bit(make_model, kind):
-    model = make_model(kind)
-    prompts = [[1, 5, 9, 4], [7], [3, 3, 8], [2, 6, 1, 1, 9, 30]]
-    together = Engine(model, precision="bf16").generate(prompts, GREEDY)
-    for prompt, completion in zip(prompts, together, strict=True):
-        alone = Engine(model, precision="bf16").generate([prompt], GREEDY)[0]
-        assert alone.token_ids == completion.token_ids
-        assert alone.logprobs == completion.logprobs
-
-
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "v3"])
-def test_bf16_is_used_and_close(make_model, kind):
-    model = make_model(kind)
-    prompt = [[1, 5, 9, 4, 8, 33, 2]]
-    exact, coarse = (
-        Engine(model, precision=name).generate(prompt, SamplingParams(max_tokens=1, prompt_logprobs=True))[0]
-        for name in ("fp32", "bf16")
-    )
-    pairs = [
-        (mine[token], theirs[token])
-        for token, mine, theirs in zip(prompt[0], exact.prompt_logprobs, coarse.prompt_logprobs, strict=True)
-        if mine is not None
-    ]
-    assert any(mine != theirs for mine, theirs in pairs)
-    assert all(mine == pytest.approx(theirs, abs=0.08) for mine, theirs in pairs)
-
-
-def test_training_is_seen_in_bf16_too(make_model):
-    model = make_model("llama", seed=7)
-    engine = Engine(model, precision="bf16")
-    before = engine.generate([[1, 5, 9]], GREEDY)[0]
-    with torch.no_grad():
-        for block in model.layers:
-            block.mlp.down_proj.weight.mul_(-1.5)
-    after = engine.generate([[1, 5, 9]], GREEDY)[0]
-    assert after.logprobs != before.logprobs
-    assert after.logprobs == Engine(model, precision="bf16").generate([[1, 5, 9]], GREEDY)[0].logprobs
-
-
-def test_a_plain_model_in_bf16_without_the_kernels_is_refused_with_the_reason(make_model, monkeypatch):
-    monkeypatch.setattr("moreseek.engine.runner.usable", lambda *tensors: False)
-    with pytest.raises(InputError, match="bf16 needs the native kernels"):
-        Engine(make_model("llama"), precision="bf16").generate([[1]], GREEDY)

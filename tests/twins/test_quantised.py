@@ -5,14 +5,10 @@ import torch
 
 from moreseek.engine.engine import Engine
 from moreseek.engine.packed import PackedModel
-from moreseek.engine.sampling import SamplingParams
-from moreseek.errors import InputError
 from moreseek.native import step
 from moreseek.native.bindings import why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no native kernels here")
-
-GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 
 
 def to_bytes(x):
@@ -85,46 +81,6 @@ def test_a_damaged_weight_is_not_hidden_by_its_byte():
     assert kept
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "v3"])
-def test_a_batch_equals_single_requests_to_the_bit(make_model, kind):
-    model = make_model(kind)
-    prompts = [[1, 5, 9, 4], [7], [3, 3, 8], [2, 6, 1, 1, 9, 30]]
-    together = Engine(model, precision="int8").generate(prompts, GREEDY)
-    for prompt, completion in zip(prompts, together, strict=True):
-        alone = Engine(model, precision="int8").generate([prompt], GREEDY)[0]
-        assert alone.token_ids == completion.token_ids
-        assert alone.logprobs == completion.logprobs
-
-
-def test_int8_is_used_and_close(make_model):
-    model = make_model("llama")
-    prompt = [[1, 5, 9, 4, 8, 33, 2]]
-    exact, coarse = (
-        Engine(model, precision=name).generate(prompt, SamplingParams(max_tokens=1, prompt_logprobs=True))[0]
-        for name in ("fp32", "int8")
-    )
-    pairs = [
-        (mine[token], theirs[token])
-        for token, mine, theirs in zip(prompt[0], exact.prompt_logprobs, coarse.prompt_logprobs, strict=True)
-        if mine is not None
-    ]
-    assert any(mine != theirs for mine, theirs in pairs)
-    assert all(mine == pytest.approx(theirs, abs=0.1) for mine, theirs in pairs)
-
-
-def test_training_is_seen_in_int8_too(make_model):
-    model = make_model("llama", seed=7)
-    engine = Engine(model, precision="int8")
-    before = engine.generate([[1, 5, 9]], GREEDY)[0]
-    with torch.no_grad():
-        model.norm.weight.mul_(-1.5)
-        for block in model.layers:
-            block.mlp.down_proj.weight.mul_(-1.5)
-    after = engine.generate([[1, 5, 9]], GREEDY)[0]
-    assert after.logprobs != before.logprobs
-    assert after.logprobs == Engine(model, precision="int8").generate([[1, 5, 9]], GREEDY)[0].logprobs
-
-
 def test_routers_and_the_latents_matrices_stay_exact(make_model):
     model = make_model("v3")
     runner = Engine(model, precision="int8").runner
@@ -133,9 +89,3 @@ def test_routers_and_the_latents_matrices_stay_exact(make_model):
     assert all(not layer.up_k[0].scales and not layer.up_v[0].scales for layer in layers)
     assert all(not layer.router[0].scales for layer in layers if layer.router)
     assert all(layer.qkv.scales and layer.out.scales for layer in layers)
-
-
-def test_int8_without_the_kernels_is_refused_with_the_reason(make_model, monkeypatch):
-    monkeypatch.setattr("moreseek.engine.runner.usable", lambda *tensors: False)
-    with pytest.raises(InputError, match="int8 needs the native kernels"):
-        Engine(make_model("llama"), precision="int8").generate([[1]], GREEDY)

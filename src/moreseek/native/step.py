@@ -1,5 +1,6 @@
 """One step of the engine in one call: the structures of csrc/step.h, and packing weights for it."""
 
+from collections.abc import Callable
 from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
 from typing import Literal
 
@@ -112,10 +113,7 @@ def packed_size(outputs: int, inputs: int) -> int:
 
 def pack(weight: Tensor, panels: Tensor) -> None:
     """Fill ``panels`` (packed_size,) from weight (outputs, inputs), which may have any strides."""
-    kernels().native_pack(
-        weight.data_ptr(), weight.stride(0), weight.stride(1), *weight.shape, panels.data_ptr(),
-        torch.get_num_threads(),
-    )  # fmt: skip
+    _pack(kernels().native_pack, weight, panels)
 
 
 def half_size(outputs: int, inputs: int) -> int:
@@ -125,10 +123,7 @@ def half_size(outputs: int, inputs: int) -> int:
 
 def pack_bf16(weight: Tensor, panels: Tensor) -> None:
     """Fill ``panels`` (bf16) of half_size from weight (outputs, inputs) fp32 of any strides."""
-    kernels().native_pack_bf16(
-        weight.data_ptr(), weight.stride(0), weight.stride(1), *weight.shape, panels.data_ptr(),
-        torch.get_num_threads(),
-    )  # fmt: skip
+    _pack(kernels().native_pack_bf16, weight, panels)
 
 
 def byte_sizes(outputs: int, inputs: int) -> tuple[int, int]:
@@ -139,10 +134,12 @@ def byte_sizes(outputs: int, inputs: int) -> tuple[int, int]:
 
 def pack_bytes(weight: Tensor, panels: Tensor, scales: Tensor) -> None:
     """Fill ``panels`` (uint8) and ``scales`` (fp32), of byte_sizes, from weight (outputs, inputs) of any strides."""
-    kernels().native_pack_bytes(
-        weight.data_ptr(), weight.stride(0), weight.stride(1), *weight.shape, panels.data_ptr(), scales.data_ptr(),
-        torch.get_num_threads(),
-    )  # fmt: skip
+    _pack(kernels().native_pack_bytes, weight, panels, scales)
+
+
+def _pack(kernel: Callable[..., None], weight: Tensor, *filled: Tensor) -> None:
+    addresses = (tensor.data_ptr() for tensor in filled)
+    kernel(weight.data_ptr(), *weight.stride(), *weight.shape, *addresses, torch.get_num_threads())
 
 
 def multiply(matrix: Matrix, x: Tensor) -> Tensor:

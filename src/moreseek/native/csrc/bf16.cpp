@@ -172,7 +172,7 @@ static void round_rows(const float *x, i64 x_row, i64 inputs, i64 rows, T *to, i
 
 void multiply_bf16(const Matrix &w, const float *x, i64 x_row, i64 rows, float *y, i64 y_row, bool add, int threads) {
     i64 inputs = padded_inputs(w.inputs), panels = (w.outputs + PANEL - 1) / PANEL;
-    float *room = (float *)(((uintptr_t)scratch(6, rows * inputs + LINE / 4) + LINE - 1) / LINE * LINE);
+    float *room = aligned_scratch(6, rows * inputs);
     int several = worth(panels, 2 * rows * w.inputs * PANEL, threads);
 #ifndef WITHOUT_TILES
     if (has_tiles()) {

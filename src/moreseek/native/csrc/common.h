@@ -105,6 +105,11 @@ static inline float *scratch(int slot, i64 n) {
     return buffers[slot].data();
 }
 
+// A thread's own room as scratch() gives it, where vectors do not cross the lines of the cache.
+static inline float *aligned_scratch(int slot, i64 n) {
+    return (float *)(((uintptr_t)scratch(slot, n + 16) + 63) / 64 * 64);
+}
+
 // GOMP_parallel of the OpenMP runtime that torch brought along, so that both share one pool of threads, whatever
 // compiler built this; null where there is none. Set once by native_start.
 typedef void (*RunTeam)(void (*)(void *), void *, unsigned, unsigned);

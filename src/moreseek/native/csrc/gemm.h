@@ -45,11 +45,6 @@ static inline i64 depth_of(i64 k) {
 
 static inline i64 panel_floats(i64 k, i64 n) { return k * ((n + WIDE - 1) / WIDE * WIDE); }
 
-// A thread's own room as scratch() gives it, where vectors do not cross the lines of the cache.
-static inline float *aligned_scratch(int slot, i64 n) {
-    return (float *)(((uintptr_t)scratch(slot, n + 16) + 63) / 64 * 64);
-}
-
 // One block of B (k, n), any steps, into panels; columns that are missing in the last one are zero.
 static inline void pack_panels(const float *b, i64 row_step, i64 column_step, i64 k, i64 n, float *to) {
     for (i64 low = 0; low < n; low += WIDE, to += k * WIDE) {

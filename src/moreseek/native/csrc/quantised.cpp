@@ -121,9 +121,11 @@ static inline void tile(const Bytes &x, i64 row, const uint8_t *slice, const flo
 // Vectors of a tile of R rows: on AVX-512 a whole slice for few rows, else two, and rows' sums fill the registers.
 template <int R> constexpr int width() { return R <= 3 ? MAX_VECTORS : 2; }
 
+// Not inlined: as a part of its caller one row takes 8 % longer (GCC 12).
 template <int R, int V = width<R>()>
-__attribute__((noinline)) static void rows_of(const Matrix &w, const Bytes &x, i64 row, const uint8_t *slice, const float *scales, i64 column,
-                    float *y, i64 y_row, bool add, Ahead &ahead) {
+__attribute__((noinline)) static void rows_of(const Matrix &w, const Bytes &x, i64 row, const uint8_t *slice,
+                                              const float *scales, i64 column, float *y, i64 y_row, bool add,
+                                              Ahead &ahead) {
     for (i64 c = 0; c < SLICE && column + c < w.outputs; c += V * LANES) {
         Vec sum[R][V];
         tile<R, V>(x, row, slice, scales, c, ahead, sum);
