@@ -1,11 +1,14 @@
 """The choice of a precision by measurement."""
 
 import json
+import math
 
 import pytest
 
 from moreseek.engine import precision
+from moreseek.engine.engine import Engine
 from moreseek.engine.precision import Measured, Trial, choose_precision, known, measure
+from moreseek.engine.sampling import SamplingParams
 from moreseek.native.bindings import kernels, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason="no native kernels here")
@@ -78,6 +81,7 @@ def tiles(monkeypatch):
 
 def test_the_measurement_has_speeds_and_the_loss(make_model, tiles, monkeypatch):
     monkeypatch.setattr(precision, "LEAST_GAIN", 0)
+    monkeypatch.setattr(precision, "MOST_SLOWER", 0)
     measured = measure(make_model("llama"))
     assert list(measured.trials) == ["bf16", "int8"]
     for trial in measured.trials.values():
@@ -92,30 +96,53 @@ def test_bf16_is_tried_where_there_are_tiles():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "losses", "expected"),
-    [
-        ((1.0, 0.5, 0.1), (2.0, 2.0, 2.0), "int8"),  # the fastest
-        ((1.0, 0.1, 0.5), (2.0, 2.0, 2.0), "bf16"),
-        ((1.0, 0.5, 0.1), (2.0, 2.0, 2.02), "bf16"),  # of those that do not spoil it: 2 % of perplexity
-        ((1.0, 1.2, 0.1), (2.0, None, 2.02), "fp32"),
-        ((1.0, 1.2, 0.1), (2.0, None, 2.0), "int8"),
-        ((1.0, 1.0, 1.0), (None, None, None), "fp32"),
-        ((1.0, 0.1, 0.1), (2.0, 2.02, 2.02), "fp32"),
+    ("bf16", "int8", "expected"),
+    [  # tokens a second over fp32 for one request and for eight, and nats a token that are missed
+        ((2.0, 2.0, 0.0), (5.0, 5.0, 0.0), "int8"),  # the fastest
+        ((5.0, 5.0, 0.0), (2.0, 2.0, 0.0), "bf16"),
+        ((2.0, 2.0, 0.0), (5.0, 5.0, 0.02), "bf16"),  # of those that do not spoil it
+        ((0.8, 0.8, None), (5.0, 5.0, 0.02), "fp32"),
+        ((0.8, 0.8, None), (5.0, 5.0, 0.0), "int8"),
+        ((1.0, 1.0, None), (1.0, 1.0, None), "fp32"),
+        ((5.0, 5.0, 0.02), (5.0, 5.0, 0.02), "fp32"),
+        ((1.05, 1.05, None), (1.7, 1.0, 0.0), "int8"),  # much for one request is worth as much as some for both,
+        ((2.0, 0.9, None), (0.9, 5.0, None), "fp32"),  # where the other loses nothing
     ],
 )
-def test_the_fastest_that_loses_little_is_chosen(make_model, tiles, monkeypatch, seconds, losses, expected):
-    names = ("fp32", "bf16", "int8")
-    times, loss = dict(zip(names, seconds, strict=True)), dict(zip(names, losses, strict=True))
+def test_the_fastest_that_loses_little_is_chosen(make_model, tiles, monkeypatch, bf16, int8, expected):
+    found = {"fp32": (1.0, 1.0, None), "bf16": bf16, "int8": int8}
     scored = []
 
-    def score(engine, texts):
+    def divergence(exact, engine, texts):
+        assert exact.precision == "fp32"
         scored.append(engine.precision)
-        return loss[engine.precision]
+        return found[engine.precision][2]
 
-    monkeypatch.setattr(precision, "_mean_loss", score)
-    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: times[engine.precision])
+    monkeypatch.setattr(precision, "_divergence", divergence)
+    monkeypatch.setattr(precision, "_seconds", lambda engine, texts: 1 / found[engine.precision][len(texts) > 1])
     assert measure(make_model("llama")).precision == expected
-    assert scored == [name for name in names if loss[name] is not None]  # nobody asks what is not faster
+    assert scored == [name for name in found if found[name][2] is not None]  # nobody asks what is not faster
+
+
+def test_the_loss_is_the_divergence_of_all_that_could_be_said(make_model):
+    model = make_model("llama")
+    exact, rough = (Engine(model, 2, frozen=True, precision=name) for name in ("fp32", "int8"))
+    texts = [[1, 5, 9, 3, 7], [2, 4, 8]]
+    everything = SamplingParams(max_tokens=1, prompt_logprobs=True, logprobs=model.config.vocab_size)
+    missed = [
+        sum(math.exp(p) * (p - theirs[token]) for token, p in ours.items())
+        for mine, other in zip(*(engine.generate(texts, everything) for engine in (exact, rough)), strict=True)
+        for ours, theirs in zip(mine.prompt_logprobs[1:], other.prompt_logprobs[1:], strict=True)
+    ]
+    assert precision._divergence(exact, rough, texts) == pytest.approx(sum(missed) / len(missed), rel=1e-3)
+    assert precision._divergence(exact, exact, texts) == 0
+
+
+def test_only_what_holds_here_is_listed(make_model, cache, asked):
+    choose_precision(make_model("llama"))
+    (record,) = cache.iterdir()
+    record.with_name("precision-00000000-0000000000000000.json").write_bytes(record.read_bytes())  # of other kernels
+    assert len(known()) == 1
 
 
 def test_what_was_found_is_said_in_words():
