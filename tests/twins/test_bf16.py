@@ -36,11 +36,10 @@ def multiply(request, tmp_path_factory):
 
 def packed(weight, bias=None):
     """And what must live as long."""
-    panels = torch.empty(step.half_size(*weight.shape), dtype=torch.bfloat16)
-    step.pack_bf16(weight, panels)
-    pointer = None if bias is None else bias.data_ptr()
-    format_ = step.FORMATS.index("bf16")
-    return step.Matrix(panels.data_ptr(), None, pointer, weight.shape[1], weight.shape[0], format_), panels
+    numbers, _ = step.sizes("bf16", *weight.shape)
+    room = torch.empty(numbers, dtype=torch.bfloat16), torch.empty(0)
+    step.pack("bf16", weight, *room)
+    return step.matrix("bf16", *weight.shape, *room, bias), room[0]
 
 
 def rounded(x):

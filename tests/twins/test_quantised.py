@@ -20,17 +20,11 @@ def to_bytes(x):
 
 
 def packed(weight, bias=None):
-    size, scales = step.byte_sizes(*weight.shape)
-    panels, factors = torch.empty(size, dtype=torch.uint8), torch.empty(scales)
-    step.pack_bytes(weight, panels, factors)
-    pointer = None if bias is None else bias.data_ptr()
-    return (
-        step.Matrix(
-            panels.data_ptr(), factors.data_ptr(), pointer, *reversed(weight.shape), step.FORMATS.index("int8")
-        ),
-        panels,
-        factors,
-    )
+    """And what must live as long."""
+    numbers, scales = step.sizes("int8", *weight.shape)
+    room = torch.empty(numbers, dtype=torch.uint8), torch.empty(scales)
+    step.pack("int8", weight, *room)
+    return step.matrix("int8", *weight.shape, *room, bias), *room
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (100, 70), (7, 1), (192, 320)])

@@ -23,6 +23,7 @@ missed by every later token: in int8 these layers alone cost SmolLM2-135M 0.6 % 
 SLAB = 64 << 20
 """Bytes that matrices share, so that they lie in large pages. Only what is written takes memory."""
 LINE = 64  # bytes of a cache line, where each matrix begins
+KINDS = [step.PACKED[precision] for precision in step.FORMATS]  # by their places in enum Format
 
 
 class PackedModel:
@@ -51,8 +52,7 @@ class PackedModel:
             self._kept = []
             layers = enumerate(self.source.layers_in_turn())
             blocks = [self._layer(f"{place}", layer, place) for place, layer in layers]
-            with self.source.at_hand(self.source.lm_head or self.source.embed_tokens):
-                self.model = self._model(blocks)
+            self.model = self._model(blocks)
             if self.mtp is not None:
                 assert self.source.mtp is not None
                 with self.source.at_hand(self.source.mtp):
@@ -85,8 +85,8 @@ class PackedModel:
             top_k=config.num_experts_per_tok, groups=config.n_group, top_groups=config.topk_group,
             normalise=int(config.norm_topk_prob), latent=int(config.is_deepseek), eps=config.rms_norm_eps,
             latent_eps=LATENT_EPS, scale=first.scale, scaling=config.routed_scaling_factor, layer=layers,
-            embedding=source.embed_tokens.weight.data_ptr(), norm=source.norm.weight.data_ptr(),
-            head_matrix=self._matrix("head", source.head),
+            embedding=source.embeddings.data_ptr(), embedding_format=KINDS.index(source.embeddings.dtype),
+            norm=source.norm.weight.data_ptr(), head_matrix=self._head(),
         )  # fmt: skip
 
     def _layer(self, name: str, block: Block, place: int) -> step.Layer:
@@ -143,26 +143,31 @@ class PackedModel:
     def _linear(self, name: str, linear: nn.Linear) -> step.Matrix:
         return self._matrix(name, linear.weight, linear.bias)
 
+    def _head(self) -> step.Matrix:
+        """Piece by piece, since a model that stays in its file has no more of it at hand."""
+        outputs, inputs = self.source.config.vocab_size, self.source.config.hidden_size
+        panels, scales = self._rooms("head", self.precision, outputs, inputs)
+        row = 0
+        for piece in self.source.head_in_turn():
+            number, scale = step.sizes(self.precision, row, inputs)
+            step.pack(self.precision, piece.detach(), panels[number:], scales[scale:])
+            row += len(piece)
+        return step.matrix(self.precision, outputs, inputs, panels, scales)
+
     def _matrix(self, name: str, weight: Tensor, bias: Tensor | None = None, exact: bool = False) -> step.Matrix:
         """weight: (outputs, inputs). ``exact``: as floats, whatever the precision."""
+        kind: Precision = "fp32" if exact else self.precision
         outputs, inputs = weight.shape
-        kind = "fp32" if exact else self.precision
-        scales = None
-        if kind == "fp32":
-            panels = self._room(name, step.packed_size(outputs, inputs))
-            step.pack(weight.detach(), panels)
-        elif kind == "bf16":
-            panels = self._room(name, step.half_size(outputs, inputs), torch.bfloat16)
-            step.pack_bf16(weight.detach(), panels)
-        else:
-            size, count = step.byte_sizes(outputs, inputs)
-            panels, scales = self._room(name, size, torch.uint8), self._room(f"{name}.scales", count)
-            step.pack_bytes(weight.detach(), panels, scales)
-        addresses = (None if tensor is None else tensor.data_ptr() for tensor in (panels, scales, bias))
-        return step.Matrix(*addresses, inputs, outputs, step.FORMATS.index(kind))
+        panels, scales = self._rooms(name, kind, outputs, inputs)
+        step.pack(kind, weight.detach(), panels, scales)
+        return step.matrix(kind, outputs, inputs, panels, scales, bias)
 
-    def _room(self, name: str, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A buffer that is used again at the next refresh."""
+    def _rooms(self, name: str, kind: Precision, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
+        """Buffers for a matrix and its scales that are used again at the next refresh."""
+        numbers, scales = step.sizes(kind, outputs, inputs)
+        return self._room(name, numbers, step.PACKED[kind]), self._room(f"{name}.scales", scales, torch.float32)
+
+    def _room(self, name: str, size: int, dtype: torch.dtype) -> Tensor:
         if name not in self._panels:
             wanted = -(-size * dtype.itemsize // LINE) * LINE
             if wanted > len(self._free):

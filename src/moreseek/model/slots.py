@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from moreseek.model.config import ModelConfig
 from moreseek.model.transformer import MTP, Transformer
 
-EMBEDDING = "model.embed_tokens.weight"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 class Slot(NamedTuple):
@@ -44,7 +44,7 @@ def parts(model: Transformer) -> Iterator[tuple[nn.Module, Iterator[Slot]]]:
         yield layer, _block(layer, f"model.layers.{index}.", config)
     yield model.norm, iter([_slot("model.norm.weight", model.norm.weight)])
     if model.lm_head is not None:
-        yield model.lm_head, iter([_slot("lm_head.weight", model.lm_head.weight)])
+        yield model.lm_head, iter([_slot(HEAD, model.lm_head.weight)])
     if model.mtp is not None:
         yield model.mtp, _mtp(model.mtp, f"model.layers.{config.num_hidden_layers}.", config)
 

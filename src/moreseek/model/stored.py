@@ -15,26 +15,41 @@ import torch
 from torch import Tensor, nn
 
 from moreseek.model.config import ModelConfig
-from moreseek.model.slots import EMBEDDING, Slot, parts, slots
+from moreseek.model.slots import EMBEDDING, HEAD, Slot, parts, slots
 from moreseek.model.transformer import Block, Transformer
 from moreseek.model.weights import fill, load_model, open_weights
 from moreseek.native.bindings import usable
 from moreseek.native.pages import fresh_pages
 
+ROWS = 4096  # of the head that are floats at a time: a multiple of 64
 PIECES, PIECE = 1024, 64  # of a file, by which it is known again; bytes of each
 
 
 class StoredTransformer(Transformer):
-    """A Transformer with its embedding, norms and biases; its matrices are empty but while they are at hand."""
+    """A Transformer with its embeddings, norms and biases; its matrices are empty but while they are at hand.
+
+    Embeddings that are bf16 in the file stay so: of a small model with a large vocabulary they are most of what would
+    lie in memory twice as large.
+    """
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Tensor], files: list[Path]) -> None:
         super().__init__(config)  # its weights are memory that nobody has touched yet
         self._tensors, self._files = tensors, files
-        self._shapes = {p: p.shape for p in self.parameters() if p.dim() > 1 and p is not self.embed_tokens.weight}
+        self._shapes = {p: p.shape for p in self.parameters() if p.dim() > 1}
+        self._embeddings = _own(tensors[EMBEDDING])
         fill(filter(_stays, slots(self)), tensors)
         for matrix in self._shapes:
             matrix.data = torch.empty(0)
         self.eval()
+
+    @property
+    def embeddings(self) -> Tensor:
+        return self._embeddings
+
+    def head_in_turn(self) -> Iterator[Tensor]:
+        head = self._embeddings if self.lm_head is None else self._tensors[HEAD]
+        room = _room(ROWS * head.shape[1]).view(ROWS, -1)
+        return (room[: len(rows)].copy_(rows) for rows in head.split(ROWS))
 
     @contextmanager
     def at_hand(self, part: nn.Module) -> Iterator[None]:
@@ -88,9 +103,16 @@ def _room(size: int) -> Tensor:
     return fresh_pages(4 * size).view(torch.float32) if size else torch.empty(0)
 
 
+def _own(embeddings: Tensor) -> Tensor:
+    """Not the file's, which somebody may write anew, and in a type that the kernels look up."""
+    kind = torch.bfloat16 if embeddings.dtype == torch.bfloat16 else torch.float32
+    room = fresh_pages(embeddings.numel() * kind.itemsize).view(kind).view(embeddings.shape)
+    return room.copy_(embeddings)
+
+
 def _stays(slot: Slot) -> bool:
     """Whether a weight is read once and kept."""
-    return len(slot.shape) == 1 or slot.name == EMBEDDING
+    return len(slot.shape) == 1
 
 
 def open_stored(path: Path) -> Transformer:

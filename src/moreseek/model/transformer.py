@@ -91,8 +91,17 @@ class Transformer(nn.Module):
         """Parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def embeddings(self) -> Tensor:
+        """(vocab, hidden) for looking up, in fp32 or bf16."""
+        return self.embed_tokens.weight
+
+    def head_in_turn(self) -> Iterator[Tensor]:
+        """The output matrix's rows, a multiple of 64 at a time but for the last; here all of them."""
+        yield self.head
+
     def at_hand(self, part: nn.Module) -> AbstractContextManager[None]:
-        """While this lasts, the weights of the head or the MTP module can be read; here they always can."""
+        """While this lasts, the weights of a part can be read; here they always can."""
         del part
         return nullcontext()
 

@@ -14,7 +14,7 @@ from moreseek.model.config import ModelConfig
 from moreseek.model.folder import WEIGHTS, FolderTensors, save_tensors
 from moreseek.model.folder import read_tensors as read_tensors
 from moreseek.model.gguf import GGUFTensors, open_gguf
-from moreseek.model.slots import EMBEDDING, Slot, is_routing_bias, slots
+from moreseek.model.slots import EMBEDDING, HEAD, Slot, is_routing_bias, slots
 from moreseek.model.transformer import Transformer
 
 
@@ -96,7 +96,7 @@ def export_tensors(model: Transformer) -> Iterator[tuple[str, Tensor]]:
     """(Hugging Face name, tensor) of every weight, MTP with its tied copies of embedding and head."""
     for slot in slots(model):
         yield slot.name, slot.view.reshape(slot.shape)
-    weights = {EMBEDDING: model.embed_tokens.weight, "lm_head.weight": model.head}
+    weights = {EMBEDDING: model.embed_tokens.weight, HEAD: model.head}
     for copy, name in tied_copies(model.config).items():
         yield copy, weights[name].clone()
 
@@ -106,7 +106,7 @@ def tied_copies(config: ModelConfig) -> dict[str, str]:
     if not config.num_nextn_predict_layers:
         return {}
     prefix, embedding = f"model.layers.{config.num_hidden_layers}.", EMBEDDING
-    head = embedding if config.tie_word_embeddings else "lm_head.weight"
+    head = embedding if config.tie_word_embeddings else HEAD
     return {f"{prefix}embed_tokens.weight": embedding, f"{prefix}shared_head.head.weight": head}
 
 

@@ -1,6 +1,5 @@
 """One step of the engine in one call: the structures of csrc/step.h, and packing weights for it."""
 
-from collections.abc import Callable
 from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
 from typing import Literal
 
@@ -24,6 +23,8 @@ PAIRED = 32
 Precision = Literal["fp32", "bf16", "int8"]
 FORMATS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 """enum Format of csrc/step.h."""
+
+PACKED = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.uint8}
 
 
 class Matrix(Structure):
@@ -62,7 +63,8 @@ class Model(Structure):
             "cache_block", "experts", "top_k", "groups", "top_groups", "normalise", "latent",
         )),
         *((name, c_float) for name in ("eps", "latent_eps", "scale", "scaling")),
-        ("layer", POINTER(Layer)), ("embedding", c_void_p), ("norm", c_void_p), ("head_matrix", Matrix),
+        ("layer", POINTER(Layer)), ("embedding", c_void_p), ("embedding_format", c_int64), ("norm", c_void_p),
+        ("head_matrix", Matrix),
         ("embedding_norm", c_void_p), ("state_norm", c_void_p), ("joint", Matrix),
     ]  # fmt: skip
 
@@ -106,40 +108,32 @@ class MultiStep(Structure):
     ]  # fmt: skip
 
 
-def packed_size(outputs: int, inputs: int) -> int:
-    """Floats that a packed (outputs, inputs) matrix takes."""
-    return -(-outputs // PANEL) * PANEL * inputs
+def sizes(precision: Precision, outputs: int, inputs: int) -> tuple[int, int]:
+    """Numbers (of PACKED's type) and scales that an (outputs, inputs) matrix takes. Those of its first rows, where they
+    are a multiple of PANEL, come first.
+    """
+    rows, groups = -(-outputs // PANEL) * PANEL, -(-inputs // GROUP)
+    if precision == "int8":
+        return rows * groups * GROUP, rows * groups
+    return rows * (inputs if precision == "fp32" else -(-inputs // PAIRED) * PAIRED), 0
 
 
-def pack(weight: Tensor, panels: Tensor) -> None:
-    """Fill ``panels`` (packed_size,) from weight (outputs, inputs), which may have any strides."""
-    _pack(kernels().native_pack, weight, panels)
+def pack(precision: Precision, weight: Tensor, panels: Tensor, scales: Tensor) -> None:
+    """Fill ``panels`` and ``scales``, of ``sizes``, from weight (outputs, inputs) fp32 of any strides."""
+    addresses = [weight.data_ptr(), *weight.stride(), *weight.shape, panels.data_ptr()]
+    if precision == "int8":
+        kernels().native_pack_bytes(*addresses, scales.data_ptr(), torch.get_num_threads())
+    else:
+        kernel = kernels().native_pack if precision == "fp32" else kernels().native_pack_bf16
+        kernel(*addresses, torch.get_num_threads())
 
 
-def half_size(outputs: int, inputs: int) -> int:
-    """Numbers that an (outputs, inputs) matrix takes in bf16."""
-    return -(-outputs // PANEL) * PANEL * -(-inputs // PAIRED) * PAIRED
-
-
-def pack_bf16(weight: Tensor, panels: Tensor) -> None:
-    """Fill ``panels`` (bf16) of half_size from weight (outputs, inputs) fp32 of any strides."""
-    _pack(kernels().native_pack_bf16, weight, panels)
-
-
-def byte_sizes(outputs: int, inputs: int) -> tuple[int, int]:
-    """Bytes and scales that an (outputs, inputs) matrix takes where weights are bytes."""
-    panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
-    return panels * groups * GROUP * PANEL, panels * groups * PANEL
-
-
-def pack_bytes(weight: Tensor, panels: Tensor, scales: Tensor) -> None:
-    """Fill ``panels`` (uint8) and ``scales`` (fp32), of byte_sizes, from weight (outputs, inputs) of any strides."""
-    _pack(kernels().native_pack_bytes, weight, panels, scales)
-
-
-def _pack(kernel: Callable[..., None], weight: Tensor, *filled: Tensor) -> None:
-    addresses = (tensor.data_ptr() for tensor in filled)
-    kernel(weight.data_ptr(), *weight.stride(), *weight.shape, *addresses, torch.get_num_threads())
+def matrix(
+    precision: Precision, outputs: int, inputs: int, panels: Tensor, scales: Tensor, bias: Tensor | None = None
+) -> Matrix:
+    """Addresses alone: the tensors must live as long."""
+    addresses = (None if tensor is None else tensor.data_ptr() for tensor in (panels, scales, bias))
+    return Matrix(*addresses, inputs, outputs, FORMATS.index(precision))
 
 
 def multiply(matrix: Matrix, x: Tensor) -> Tensor:

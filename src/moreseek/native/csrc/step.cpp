@@ -131,10 +131,22 @@ static void block(const Model &m, const Layer &layer, const Step &step, float *x
     if (layer.router) routed_experts(m, layer, h, n, x, threads);
 }
 
+static void embed(const Model &m, i64 id, float *to) {
+    if (m.embedding_format == FLOATS) {
+        memcpy(to, (const float *)m.embedding + id * m.hidden, m.hidden * 4);
+        return;
+    }
+    const uint16_t *from = (const uint16_t *)m.embedding + id * m.hidden;
+    for (i64 i = 0; i < m.hidden; i++) {
+        uint32_t bits = (uint32_t)from[i] << 16;
+        memcpy(to + i, &bits, 4);
+    }
+}
+
 // (tokens, hidden): embeddings, or what an MTP module makes of them and of the states that the model had.
 static float *input(const Model &m, const Step &step, int threads) {
     float *x = scratch(X, step.tokens * m.hidden);
-    for (i64 t = 0; t < step.tokens; t++) memcpy(x + t * m.hidden, m.embedding + step.ids[t] * m.hidden, m.hidden * 4);
+    for (i64 t = 0; t < step.tokens; t++) embed(m, step.ids[t], x + t * m.hidden);
     if (!m.joint.panels) return x;
     i64 wide = 2 * m.hidden;
     float *joined = scratch(JOINED, step.tokens * wide);

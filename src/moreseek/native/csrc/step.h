@@ -100,7 +100,9 @@ struct Model {
     i64 experts, top_k, groups, top_groups, normalise, latent; // latent: whether this is MLA
     float eps, latent_eps, scale, scaling;
     const Layer *layer;
-    const float *embedding, *norm;
+    const void *embedding; // (vocabulary, hidden), FLOATS or HALVES
+    i64 embedding_format;
+    const float *norm;
     Matrix head_matrix;
     const float *embedding_norm, *state_norm; // of an MTP module,
     Matrix joint;                             // which takes norm(embedding), norm(state) in; without panels: none
