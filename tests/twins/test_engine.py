@@ -384,6 +384,60 @@ def run_all(engine, requests):
     return [(r.output, r.logprobs, r.finish_reason) for r in requests]
 
 
+def test_others_that_were_added_before_do_not_count(make_model, prompts):
+    """Among what ends while generate waits for its own."""
+    model = make_model("llama")
+    expected = Engine(model).generate(prompts, GREEDY)
+    engine = Engine(model)
+    others = [engine.add([3, count], SamplingParams(max_tokens=count)) for count in range(1, 6)]
+    assert engine.generate(prompts, GREEDY) == expected
+    assert all(other.finish_reason for other in others)
+
+
+def test_a_request_of_thousands_of_stop_ids_slows_none_that_come_after_it(make_model):
+    engine = Engine(make_model("llama"), 4)
+    engine.generate([[1]], SamplingParams(max_tokens=2, stop_token_ids=range(89)))
+    engine.generate([[1]], SamplingParams(max_tokens=2))
+    assert engine.scheduler.stops.shape[1] <= 64
+
+
+def test_prompts_that_are_scored_share_what_a_step_may_score(make_model):
+    engine = Engine(make_model("llama", max_position_embeddings=512), 16)
+    scored = []
+    plain = engine.scheduler._scored
+    engine.scheduler._scored = lambda *rest: scored.append(plain(*rest)) or scored[-1]
+    prompts = [[row, *range(80)] for row in range(8)]
+    asked = SamplingParams(max_tokens=1, prompt_logprobs=True)
+    together = engine.generate(prompts, asked)
+    assert 200 < max(len(places) for places, _ in scored) <= 256
+    assert sum(len(places) for places, _ in scored) == 8 * 80
+    for prompt, found in zip(prompts, together, strict=True):
+        (alone,) = Engine(engine.model).generate([prompt], asked)
+        assert [
+            list(one or {}) == list(other or {})
+            and [*(one or {}).values()] == pytest.approx([*(other or {}).values()], abs=1e-5)
+            for one, other in zip(found.prompt_logprobs, alone.prompt_logprobs, strict=True)
+        ] == [True] * len(prompt)
+
+
+def test_what_cannot_be_looked_for_ends_one_request_and_no_other(make_model, monkeypatch):
+    def fails(model, tokens):
+        raise OSError("no room for the weights")
+
+    model = make_model("llama")
+    engine = Engine(model)
+    good = engine.add([1, 2], GREEDY)
+    bad = engine.add([4, 5], SamplingParams(max_tokens=3, logit_bias={1: 1.0}))
+    monkeypatch.setattr("moreseek.engine.engine.first_not_finite", fails)
+    monkeypatch.setattr(Engine, "_shape", lambda self, logits, asked, temperature: [
+        logits[place].fill_(float("nan")) for place, sequence in asked if sequence is bad
+    ])  # fmt: skip
+    while engine.scheduler.busy:
+        engine.step()
+    assert bad.fault == "the model's result is not a number. Its weights may be damaged."
+    assert good.output == Engine(model).generate([[1, 2]], GREEDY)[0].token_ids
+
+
 def test_a_request_with_nan_ends_with_the_layer_named_and_the_others_go_on(any_model, monkeypatch):
     healthy = [[1, 2, 3] * 6, [4, 5], [8] * 20]
     expected = [Engine(any_model).generate([prompt], GREEDY)[0].token_ids for prompt in healthy]

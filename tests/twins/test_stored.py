@@ -9,7 +9,7 @@ from moreseek.engine.engine import Drafting, Engine
 from moreseek.engine.llm import LLM
 from moreseek.engine.sampling import SamplingParams
 from moreseek.engine.torch_runner import TorchRunner
-from moreseek.errors import InputError
+from moreseek.errors import FaultError, InputError
 from moreseek.model.stored import StoredTransformer, open_stored
 from moreseek.model.transformer import Transformer
 from moreseek.model.weights import load_model, save_model
@@ -68,6 +68,21 @@ def test_the_model_itself_can_be_asked(folder):
     stored, ids = open_stored(folder), torch.tensor(PROMPTS[-1:])
     with torch.no_grad():
         assert torch.equal(stored(ids), load_model(folder)(ids))
+    assert not matrices(stored)
+
+
+def test_where_a_number_is_none_is_looked_for_one_layer_at_a_time(make_model, tmp_path):
+    model = make_model("llama")
+    with torch.no_grad():
+        model.layers[1].mlp.down_proj.weight[3] = float("nan")
+    save_model(model, tmp_path)
+    stored = open_stored(tmp_path)
+    at_once = []
+    plain = stored._read
+    stored._read = lambda part, room: at_once.append(stored._size(part)) or plain(part, room)
+    with pytest.raises(FaultError, match=r"first in layers\.1\.mlp"):
+        texts(stored)
+    assert max(at_once) == max(map(stored._size, stored.layers))
     assert not matrices(stored)
 
 

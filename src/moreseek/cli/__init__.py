@@ -59,6 +59,9 @@ Precision = Annotated[
     Sampling,
     typer.Option(help="of the matrices while sampling; auto: the fastest here that keeps perplexity; on a GPU bf16"),
 ]
+Batches = Annotated[
+    list[int], typer.Option(help="requests at once; may be given several times", min=1, max=16_384)
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 
 
@@ -226,7 +229,7 @@ def serve(
 @app.command()
 def bench(
     model: Model,
-    batch: Annotated[list[int], typer.Option(help="requests at once; may be given several times", min=1)] = [1, 8, 64],  # noqa: B006  (typer reads it as the default)
+    batch: Batches = [1, 8, 64],  # noqa: B006  (typer reads it as the default)
     prompt_tokens: Annotated[int, typer.Option(help="tokens of a prompt", min=1)] = 64,
     new_tokens: Annotated[int, typer.Option(help="tokens that are written", min=1)] = 128,
     precision: Precision = Sampling.AUTO,

@@ -11,7 +11,7 @@ from rich.console import Console
 from moreseek.engine.llm import LLM
 from moreseek.engine.precision import Asked
 from moreseek.engine.sampling import SamplingParams
-from moreseek.errors import InputError
+from moreseek.errors import MoreseekError
 from moreseek.records import Message
 from moreseek.text.chat import encode_chat, opens_thinking, split_thinking
 from moreseek.training.device import sampling_device
@@ -37,7 +37,7 @@ class Session:
 
 def talk(model: str, system: str | None, temperature: float, max_tokens: int, seed: int, precision: Asked) -> None:
     """Read turns from stdin until it ends. On a pipe there is no prompt and no colour."""
-    SamplingParams(temperature=temperature, max_tokens=max_tokens)  # refuses what is out of range before loading
+    SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)  # refuses what is wrong before loading
     console = Console(highlight=False, markup=False)
     session = Session(LLM(model, precision=precision, device=sampling_device()), temperature, max_tokens, seed, system)
     if sys.stdin.isatty():
@@ -61,7 +61,7 @@ def _try_to_answer(session: Session, console: Console) -> None:
     """Answer, or say why not and forget the turn: a turn that is too long must not end the chat."""
     try:
         _answer(session, console)
-    except InputError as error:
+    except MoreseekError as error:
         session.messages.pop()
         console.print(f"{error} /clear begins anew.", style="red")
 
@@ -104,8 +104,8 @@ def _save(session: Session, name: str, console: Console) -> None:
     try:
         with Path(name).open("x", encoding="utf-8") as file:
             file.write(json.dumps({"messages": lines}, ensure_ascii=False) + "\n")
-    except OSError as error:
-        console.print(f"/save {name}: {error.strerror}", style="red")
+    except (OSError, ValueError) as error:  # a name with a NUL is none
+        console.print(f"/save {name!r}: {getattr(error, 'strerror', None) or error}", style="red")
     else:
         console.print(f"{len(session.messages)} messages saved in {name}", style="dim")
 
@@ -114,7 +114,8 @@ def _answer(session: Session, console: Console) -> None:
     """Stream one answer; thinking is dimmed, with its length told when it ends."""
     tokenizer = session.llm.tokenizer
     prefix = "<think>" if opens_thinking(tokenizer) else ""
-    shown, text = "", prefix
+    shown = visible = ""
+    text = prefix
     started, tokens = time.monotonic(), 0
     prompt = session.prompt_ids()
     room = max(1, session.llm.model.config.max_position_embeddings - len(prompt))
@@ -123,7 +124,7 @@ def _answer(session: Session, console: Console) -> None:
     )
     was_thinking = False
     for piece in session.llm.stream(prompt, params):
-        tokens += 1
+        tokens = len(piece.token_ids)
         text = prefix + piece.text
         thinking, answer = split_thinking(text)
         visible = (thinking or "") + ("\n" + answer if answer else "") if thinking else answer
@@ -133,6 +134,8 @@ def _answer(session: Session, console: Console) -> None:
         console.print(visible[len(shown) :], end="", style="dim" if thinking and not answer else None)
         shown = visible
     thinking, answer = split_thinking(text)
+    if visible != shown:  # it thought again: what was shown as its answer belonged to the thinking
+        console.print("\n" + answer, end="")
     if not answer and thinking:
         console.print(
             "\n(no answer: the thinking reached the limit; --max-tokens raises it up to the model's context)",

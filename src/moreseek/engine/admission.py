@@ -9,7 +9,7 @@ from moreseek.engine.rows import Rows
 from moreseek.engine.sequence import Sequence
 from moreseek.errors import InputError
 
-MOST_SCORED = 256  # tokens of a prompt a step, where each one's logits are wanted: they take memory
+MOST_SCORED = 256  # tokens a step, of all prompts whose every token's logits are wanted: they take memory
 
 
 class Admission(Rows):
@@ -24,6 +24,7 @@ class Admission(Rows):
         self.budget = max(budget, max_rows)
         self.waiting: deque[Sequence] = deque()
         self.preemptions = 0
+        self.queries = self.hits = 0  # tokens of prompts, and those of them that were in the cache
         self._steady = False  # each row got a token in the last step, and nobody has left since
 
     # ---------------------------------------------------------------------------------------------------- requests
@@ -100,7 +101,7 @@ class Admission(Rows):
         """
         takes, copies = take.tolist(), list[tuple[int, int]]()
         source = list(range(len(takes)))
-        left = self.budget - int(take.sum())
+        left, scored = self.budget - int(take.sum()), MOST_SCORED - int(take[self._scoring()].sum())
         leaders: dict[tuple[int, ...], int] = {}
         while self.waiting and len(self.running) < self.max_rows:
             sequence = self.waiting[0]
@@ -112,9 +113,11 @@ class Admission(Rows):
                 takes.append(0)
                 source.append(leader)
                 continue
-            count = self._read(sequence, tokens, left) if left else 0
+            wanted = sequence.params.prompt_logprobs
+            count = self._read(sequence, tokens, min(left, scored) if wanted else left)
             if not count:
                 break
+            scored -= count if wanted else 0
             row = sequence.row
             takes.append(count)
             source.append(row)
@@ -126,10 +129,12 @@ class Admission(Rows):
         return np.array(takes, np.int64), np.array(source, np.int64), copies
 
     def _read(self, sequence: Sequence, tokens: tuple[int, ...], left: int) -> int:
-        """Let it in to have its prompt read; how many tokens of it now, 0 when there is no room."""
+        """Let it in to have its prompt read, so many tokens at most; how many now, 0 when there is no room."""
+        if not left:
+            return 0
         matched, number = ([], ROOT) if sequence.params.prompt_logprobs else self.blocks.match(tokens)
         reused = len(matched) * self.blocks.size
-        count = min(len(tokens) - reused, left, MOST_SCORED if sequence.params.prompt_logprobs else left)
+        count = min(len(tokens) - reused, left)
         self.blocks.share(matched)
         more = self.blocks.allocate(-(-(reused + count) // self.blocks.size) - len(matched))
         if more is None:
@@ -138,6 +143,11 @@ class Admission(Rows):
         sequence.remembered, sequence.prefix = len(matched), number
         self._enter(sequence, tokens, [*matched, *more], reused)
         return count
+
+    def _scoring(self) -> np.ndarray:
+        """(r,) running rows whose prompt is being scored."""
+        n = len(self.running)
+        return np.flatnonzero(self.scored[:n] & (self.computed[:n] < self.prompt[:n] - 1))
 
     def _follow(self, sequence: Sequence, leader: int, copies: list[tuple[int, int]]) -> bool:
         """Let it in beside a row that reads the same tokens in this step; False when there is no room."""
@@ -158,7 +168,10 @@ class Admission(Rows):
         """Take the first waiting sequence in, of whose tokens so many are in the cache already."""
         self.waiting.popleft()
         self.take_in(sequence, tokens, blocks, reused)
-        sequence.reused = max(sequence.reused, reused)
+        if not sequence.entered:  # later it finds what it left itself
+            sequence.entered, sequence.reused = True, min(reused, len(sequence.prompt))
+            self.queries += len(sequence.prompt)
+            self.hits += sequence.reused
 
     # ----------------------------------------------------------------------------------------------------- leaving
 

@@ -32,7 +32,6 @@ class BlockManager:
         self._held: dict[int, _Cached] = {}
         self._found: dict[tuple[int, tuple[int, ...]], int] = {}
         self._numbers = ROOT
-        self.queries = self.hits = 0  # tokens looked for and found, for the metrics
 
     @property
     def free(self) -> int:
@@ -85,8 +84,6 @@ class BlockManager:
                     break
                 found.append(block)
                 number = self._held[block].number
-            self.queries += len(tokens)
-            self.hits += len(found) * self.size
         return found, number
 
     def remember(self, block: int, before: int, tokens: Items[int]) -> int:

@@ -27,9 +27,12 @@ class Drafter(Protocol):
 
 
 def room(scheduler: Scheduler, rows: np.ndarray, most: int) -> np.ndarray:
-    """(r,) how many tokens may be guessed: one more is always chosen, and draws come in pieces of DRAWS."""
+    """(r,) how many tokens may be guessed: one more is always chosen, draws come in pieces of DRAWS, and the look for
+    guess g writes to the cache at place known + g − 3, which must be the row's own.
+    """
     known, made = scheduler.known[rows], scheduler.known[rows] - scheduler.prompt[rows]
     left = np.minimum(scheduler.limit[rows] - known - 1, DRAWS - 1 - made % DRAWS)
+    left = np.minimum(left, scheduler.owned[rows] * scheduler.blocks.size - known + 2)
     return np.where(scheduler.single[rows], 0, np.clip(left, 0, most))
 
 

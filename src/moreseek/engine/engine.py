@@ -7,6 +7,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -96,12 +97,13 @@ class Engine:
         on_token: Listener | None = None,
     ) -> Sequence:  # fmt: skip
         """A request that the scheduler will take; nothing is queued, so any thread may call this. Raises as ``add``."""
+        prompt = token_ids(prompt)
         self._check(prompt, params)
         ends = () if params.ignore_eos else self.model.config.eos_ids
         stops = tuple(sorted({*ends, *params.stop_token_ids}))
         shaper = None if params.plain else self._shaper(prompt, params, stops)
         seed = params.seed if seed is None else seed
-        sequence = Sequence(tuple(prompt), params, seed, stops, on_token, shaper, next(self._arrivals))
+        sequence = Sequence(prompt, params, seed, stops, on_token, shaper, next(self._arrivals))
         self.scheduler.check(sequence)
         return sequence
 
@@ -226,8 +228,11 @@ class Engine:
             sequence.finish_reason = "error"
             if sequence.fault is not None:
                 continue
-            place = first_not_finite(self.model, sequence.tokens)
-            sequence.fault = f"the model's result is not a number, first in {place}. Its weights may be damaged."
+            try:
+                place = f", first in {first_not_finite(self.model, sequence.tokens)}"
+            except Exception:  # of memory, or of a file that is gone: it is one request's message, and others go on
+                place = ""
+            sequence.fault = f"the model's result is not a number{place}. Its weights may be damaged."
         return [*ended, *faulty]
 
     def _reset(self, fault: str) -> None:
@@ -279,9 +284,9 @@ class Engine:
                     sequences.append(self.add(prompt, params, seed, listener))
                 except InputError as error:
                     raise InputError(f"prompt {index}: {error}") from None
-            finished = 0
+            finished, mine = 0, set(sequences)  # others may have been added before
             while finished < len(sequences):
-                ended = len(self.step())
+                ended = len(mine.intersection(self.step()))
                 finished += ended
                 if ended and on_progress is not None:
                     on_progress(finished, len(sequences))
@@ -299,8 +304,17 @@ class Engine:
         named = params.stop_token_ids
         if named and max(named) >= vocabulary:
             raise InputError(f"token id {max(named)} is outside the model's vocabulary of {vocabulary}.")
-        if prompt and (min(prompt) < 0 or max(prompt) >= self.model.config.vocab_size):
+        if prompt and (min(prompt) < 0 or max(prompt) >= vocabulary):
             raise InputError("the prompt holds a token id outside the model's vocabulary.")
+
+
+def token_ids(prompt: Items[object]) -> tuple[int, ...]:
+    """A prompt's ids, as Python's own integers. Raises InputError where one is none."""
+    if not {type(id) for id in prompt} <= {int}:
+        for id in prompt:
+            if isinstance(id, bool) or not isinstance(id, Integral):
+                raise InputError(f"a prompt must be text or token ids, which are integers, not {type(id).__name__}.")
+    return tuple(map(int, prompt))  # pyright: ignore[reportArgumentType]  (looked at above)
 
 
 def completion_of(sequence: Sequence) -> Completion:

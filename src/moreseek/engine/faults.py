@@ -25,12 +25,15 @@ def first_not_finite(model: Transformer, tokens: Items[int]) -> str:
 
         return module.register_forward_hook(look)
 
-    handles = [watch("embed_tokens", model.embed_tokens)]
+    ids = torch.tensor([list(tokens[:MOST_TOKENS])], device=model.device)
+    if not bool(model.embed(ids).isfinite().all()):
+        return "embed_tokens"
+    handles: list[torch.utils.hooks.RemovableHandle] = []
     for index, block in enumerate(model.layers):
         assert isinstance(block, Block)
         handles += [watch(f"layers.{index}.{part}", child) for part, child in block.named_children()]
     try:
-        logits = model(torch.tensor([list(tokens[:MOST_TOKENS])], device=model.device))
+        logits = model(ids)
     finally:
         for handle in handles:
             handle.remove()

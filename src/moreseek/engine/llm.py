@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Items
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Self
+from weakref import finalize
 
 import torch
 
-from moreseek.engine.engine import Engine, completion_of
+from moreseek.engine.engine import Engine, completion_of, token_ids
+from moreseek.engine.logits import Grammar
 from moreseek.engine.loop import EngineLoop, listener, raised
 from moreseek.engine.precision import Asked, choose_precision
-from moreseek.engine.sampling import Completion, SamplingParams
+from moreseek.engine.sampling import Completion, SamplingParams, Structure
 from moreseek.engine.sequence import Sequence
 from moreseek.engine.stops import TextStream
 from moreseek.engine.structured import Compiler
@@ -48,27 +54,36 @@ class LLM:
         self.precision = choose_precision(self.model, precision)
         self.engine = Engine(self.model, max_rows, frozen=True, precision=self.precision)
         self.engine.thinking = ThinkingIds.of(self.tokenizer)
-        self.engine.compile = lambda structure: self._compiler.compile(structure)
-
-    @cached_property
-    def _compiler(self) -> Compiler:
-        return Compiler(self.tokenizer, self.model.config.vocab_size)
+        self.engine.compile = _compiler(self.tokenizer, self.model.config.vocab_size)
+        self._lock = threading.Lock()
 
     @cached_property
     def loop(self) -> EngineLoop:
-        """The thread that steps the engine, begun when it is first needed."""
-        return EngineLoop(self.engine)
+        """The thread that steps the engine, from when it is first needed until nobody has this LLM any longer."""
+        with self._lock:  # cached_property has had none since Python 3.12
+            if "loop" not in vars(self):
+                vars(self)["loop"] = made = EngineLoop(self.engine)
+                finalize(self, made.stop).atexit = False
+            return vars(self)["loop"]
 
     def generate(self, prompts: Items[str | Items[int]], params: SamplingParams | None = None) -> list[Completion]:
-        """``params.n`` completions a prompt, one after the other, with .text, .token_ids, .logprobs, .finish_reason."""
-        params = params or SamplingParams()
+        """``params.n`` completions a prompt, one after the other, with .text, .token_ids, .logprobs, .finish_reason.
+
+        Completion i of a prompt is sampled with ``params.seed`` + i, whatever the other prompts are; one that is asked
+        again counts on. Raises InputError for what is no prompt.
+        """
+        params = _checked(params)
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            raise InputError("prompts must be a list of texts, or of lists of token ids.")
         ended: queue.SimpleQueue[Sequence] = queue.SimpleQueue()
         started: list[tuple[Sequence, TextStream]] = []
+        made = Counter[tuple[int, ...]]()
         try:
-            for index, prompt in enumerate(prompts):
+            for prompt in prompts:
                 ids = self._ids(prompt)
-                for number in range(params.n):
-                    text, seed = self.text_stream(params), params.seed + index * params.n + number
+                for _ in range(params.n):
+                    text, seed = self.text_stream(params), params.seed + made[ids]
+                    made[ids] += 1
                     hear = listener(lambda token: None, text)
                     started.append((self.loop.submit(ids, params, seed, hear, ended.put), text))
             for _ in started:
@@ -79,20 +94,22 @@ class LLM:
         return [_completion(sequence, text) for sequence, text in started]
 
     def stream(self, prompt: str | Items[int], params: SamplingParams | None = None) -> Iterator[Completion]:
-        """The completion after each token; ``text`` holds back incomplete characters and what may be a stop string."""
-        params = params or SamplingParams()
+        """The completion so far after each token, and at last the whole one, which says why it ended.
+
+        ``text`` holds back incomplete characters and what may be a stop string.
+        """
+        params = _checked(params)
         if params.n != 1:
             raise InputError("stream gives one completion, so n must be 1.")
         text, so_far = self.text_stream(params), Completion()
         for item in self.loop.stream(self._ids(prompt), params, text=text):
             if isinstance(item, Sequence):
-                last = _completion(item, text)
-                if last.text != so_far.text:
-                    yield last
+                yield _completion(item, text)
                 return
-            so_far.token_ids.append(item.id)
-            so_far.logprobs.append(item.logprob)
-            so_far.text += item.text
+            so_far = replace(
+                so_far, token_ids=[*so_far.token_ids, item.id], logprobs=[*so_far.logprobs, item.logprob],
+                text=so_far.text + item.text,
+            )  # fmt: skip
             yield so_far
 
     def text_stream(self, params: SamplingParams) -> TextStream:
@@ -100,8 +117,37 @@ class LLM:
         ends = frozenset(self.tokenizer.eos_ids)
         return TextStream(self.tokenizer, params.stop_strings, params.include_stop, ends, params.min_tokens)
 
-    def _ids(self, prompt: str | Items[int]) -> list[int]:
-        return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    def close(self) -> None:
+        """End what runs, and the engine's thread; also at the end of a ``with``. Nothing more can be asked.
+
+        The memory is given back when nobody has this LLM any longer, which ends the thread too.
+        """
+        self.loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ids(self, prompt: str | Items[int]) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            return tuple(self.tokenizer.encode(prompt))
+        if not isinstance(prompt, Iterable):
+            raise InputError(f"a prompt must be text or a list of token ids, not {type(prompt).__name__}.")
+        return token_ids(list(prompt))
+
+
+def _compiler(tokenizer: Tokenizer, vocabulary: int) -> Callable[[Structure], Grammar]:
+    """Made when it is first asked. The engine holds this, and must not hold the LLM: its thread outlives none."""
+    made = lru_cache(lambda: Compiler(tokenizer, vocabulary))
+    return lambda structure: made().compile(structure)
+
+
+def _checked(params: SamplingParams | None) -> SamplingParams:
+    if params is not None and not isinstance(params, SamplingParams):
+        raise InputError(f"params must be SamplingParams, not {type(params).__name__}.")
+    return params or SamplingParams()
 
 
 def open_model(folder: Path, asked: Asked, device: torch.device) -> Transformer:

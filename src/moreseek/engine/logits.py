@@ -106,8 +106,9 @@ class Shaper:
         return without_end if without_end.any() else grammar
 
     def banned(self) -> np.ndarray:
-        """The ids that min_tokens forbids; none where ``allowed`` sees to it."""
+        """The ids that min_tokens forbids; none where ``allowed`` sees to it, or where one token must come."""
         free = self.written >= self.params.min_tokens or (self._grammar is not None and not self._thinks())
+        free = free or self.forced is not None
         return self._stop_ids[:0] if free else self._stop_ids
 
     def _thinks(self) -> bool:

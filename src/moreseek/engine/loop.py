@@ -23,6 +23,7 @@ from moreseek.errors import FaultError
 
 LOG = logging.getLogger("moreseek.engine")
 CLOSED = "the engine has been closed."
+FORKED = "this model was loaded before the process forked, and its threads stayed behind. Load it in the new process."
 # Readers that an event loop wakes before it looks at its sockets again: each writes to one of them, and hands Python's
 # lock over for that, so that whoever asks for something else would wait for all of them.
 MOST_DELIVERED = 8
@@ -84,6 +85,7 @@ class EngineLoop:
         self._ends: dict[Sequence, OnEnd] = {}
         self._posts: WeakKeyDictionary[asyncio.AbstractEventLoop, Post] = WeakKeyDictionary()
         self._closed = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="moreseek-engine", daemon=True)
         self._thread.start()
 
@@ -122,10 +124,15 @@ class EngineLoop:
 
     def close(self) -> None:
         """End what runs, then the thread."""
+        self.stop()
+        if self._process == os.getpid():
+            self._thread.join()
+
+    def stop(self) -> None:
+        """Have it end, and do not wait for it."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-        self._thread.join()
 
     # ----------------------------------------------------------------------------------------------------- readers
 
@@ -173,7 +180,9 @@ class EngineLoop:
     # ------------------------------------------------------------------------------------------------- the thread
 
     def _post(self, command: Callable[[], None]) -> bool:
-        """Have the thread do it before its next step; False when the thread is gone."""
+        """Have the thread do it before its next step; False when the thread is gone. Raises FaultError after a fork."""
+        if self._process != os.getpid():
+            raise FaultError(FORKED)
         with self._wake:
             if not self._closed:
                 self._inbox.append(command)

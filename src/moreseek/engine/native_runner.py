@@ -57,7 +57,7 @@ class NativeRunner:
                 first=step.first.ctypes.data, start=step.start.ctypes.data, going=going.ctypes.data,
                 states=states.data_ptr(), phases=phases.data_ptr(),
                 **{name: getattr(rows, name).ctypes.data for name in (
-                    "computed", "known", "prompt", "limit", "single", "table", "tokens", "drafted",
+                    "computed", "known", "prompt", "limit", "owned", "single", "table", "tokens", "drafted",
                 )},
             ),
         )  # fmt: skip
@@ -76,7 +76,7 @@ class NativeRunner:
                 logprob_stride=rows.logprobs.shape[1], stop_stride=rows.stops.shape[1],
                 nanoseconds=int(timeout_s * 1e9), phases=phases.data_ptr(),
                 **{name: getattr(rows, name).ctypes.data for name in (
-                    "known", "prompt", "limit", "least", "stops", "table", "inverse", "draws", "tokens", "logprobs",
+                    "known", "prompt", "limit", "stops", "table", "inverse", "draws", "tokens", "logprobs",
                 )},
             ),
             self._threads(n),

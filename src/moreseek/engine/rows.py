@@ -22,8 +22,8 @@ class Rows:
     def __init__(self, max_rows: int, block_size: int) -> None:
         self.running: list[Sequence] = []
         self.block_size = block_size
-        long = np.zeros((8, max_rows), np.int64)
-        self.prompt, self.known, self.drafted, self.computed, self.limit, self.least, self.owned, self.remembered = long
+        long = np.zeros((7, max_rows), np.int64)
+        self.prompt, self.known, self.drafted, self.computed, self.limit, self.owned, self.remembered = long
         self.temperature = np.zeros(max_rows, np.float32)
         self.inverse = np.zeros(max_rows, np.float32)  # one over it; 0 for greedy
         self.draws = np.zeros((max_rows, DRAWS))
@@ -51,7 +51,6 @@ class Rows:
         self.known[row], self.computed[row], self.owned[row] = len(tokens), computed, len(blocks)
         self.remembered[row] = sequence.remembered
         self.prompt[row], self.limit[row] = prompt, sequence.most
-        self.least[row] = prompt + params.min_tokens
         self.scored[row] = params.prompt_logprobs and len(sequence.prompt_logprobs) < prompt
         self.single[row] = params.single
         self.temperature[row] = params.temperature
@@ -103,13 +102,18 @@ class Rows:
         self.tokens = _widened(self.tokens, sequence.most, 0)
         self.logprobs = _widened(self.logprobs, sequence.most, 0)
         self.table = _widened(self.table, -(-sequence.most // self.block_size), 0)
-        self.stops = _widened(self.stops, len(sequence.stops), NEVER)
+        wanted = max(len(one.stops) for one in self.running)
+        if self.stops.shape[1] > max(64, 4 * wanted):  # one that had thousands must not slow all who come after it
+            self.stops = self.stops[:, :wanted].copy()
+        self.stops = _widened(self.stops, wanted, NEVER)
 
 
 def _widened(array: np.ndarray, width: int, fill: int) -> np.ndarray:
     """(rows, at least width) with the same content."""
     if width <= array.shape[1]:
         return array
-    wider = np.full((array.shape[0], max(width, 2 * array.shape[1])), fill, array.dtype)
+    wider = np.zeros((array.shape[0], max(width, 2 * array.shape[1])), array.dtype)  # memory as it is written
     wider[:, : array.shape[1]] = array
+    if fill:
+        wider[:, array.shape[1] :] = fill
     return wider

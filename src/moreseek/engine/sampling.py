@@ -19,9 +19,10 @@ MOST_BIASES, LARGEST_BIAS = 16_384, 100.0
 MOST_STOP_IDS = 16_384
 LONGEST_STRUCTURE = 200_000
 LARGEST_ID = 2**31 - 1
+LEAST_TEMPERATURE = 1e-5  # below it is greedy: one over it must stay a float when logits are multiplied by it
 
 StructureKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
-FinishReason = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "length"]
 OFF: dict[str, float] = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 """Penalties that change nothing."""
 
@@ -65,7 +66,7 @@ class SamplingParams:
     Comparable and hashable; a list or a mapping that is handed in is copied.
 
     Attributes:
-        temperature: 0 is greedy.
+        temperature: 0 is greedy, and so is what is below 0.00001.
         top_p, top_k, min_p: keep the most likely tokens: with this much mass together; this many (0 = off);
             at least this share of the best one's probability (0 = off). Applied after the temperature.
         max_tokens, min_tokens: before ``min_tokens`` no stop id is sampled and no stop string ends the text.
@@ -108,9 +109,11 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         self._number("temperature", 0, 100, "between 0 (greedy) and 100")
+        if self.temperature < LEAST_TEMPERATURE:
+            self._set("temperature", 0.0)
         self._number("top_p", 0, 1, "above 0 and at most 1", above=True)
         self._number("min_p", 0, 1, "between 0 (off) and 1")
-        self._number("repetition_penalty", 0, 100, "above 0 (1 = off) and at most 100", above=True)
+        self._number("repetition_penalty", 0.01, 100, "between 0.01 and 100 (1 = off)")
         self._number("presence_penalty", -100, 100, "between −100 and 100 (0 = off)")
         self._number("frequency_penalty", -100, 100, "between −100 and 100 (0 = off)")
         self._integer("top_k", 0, LARGEST_ID, "0 (off) or more")
@@ -196,7 +199,7 @@ class Completion:
             clients expect. The values of the likeliest and of the chosen token come from one subtraction, so where
             they are the same token they are bit-equal. None where it was not asked for.
         prompt_logprobs: as top_logprobs, for the tokens of the prompt; its first entry is None.
-        finish_reason: "stop" (an end id or a stop string), "length", or "abort" (the client or a fault).
+        finish_reason: "stop" (an end id or a stop string) or "length".
     """
 
     token_ids: list[int] = field(default_factory=list)

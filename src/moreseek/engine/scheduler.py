@@ -191,7 +191,7 @@ class Scheduler(Admission):
         """
         n, rows = len(step.count), step.output_rows
         at = self.known[rows] + step.ahead
-        stopped = (self.stops[rows] == tokens[:, None]).any(1) & (at >= self.least[rows])
+        stopped = (self.stops[rows] == tokens[:, None]).any(1)  # before min_tokens a Shaper lets none through
         full = at + 1 >= self.limit[rows]
         broken = np.isnan(logprobs)
         if len(rows) and step.ahead.any():
@@ -264,9 +264,10 @@ class Scheduler(Admission):
         """(n,) tokens of each running row: all that decode, and of prompts what the budget allows."""
         n = len(self.running)
         take = self.known[:n] - self.computed[:n] + self.drafted[:n]
-        if self.scored[:n].any():
-            wide = self.scored[:n] & (take > MOST_SCORED)
-            take[wide] = MOST_SCORED
+        left = MOST_SCORED
+        for row in self._scoring().tolist():
+            take[row] = min(int(take[row]), left)
+            left -= int(take[row])
         if take.sum() > self.budget:
             self.drop_guesses(take)
             left = self.budget - int((take == 1).sum())

@@ -38,7 +38,8 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     remembered: int = 0  # blocks that prefix reuse knows
     prefix: int = ROOT  # number of the prefix that ends with them
-    reused: int = 0  # tokens that it found in the cache
+    entered: bool = False  # whether it has run, if only for a while
+    reused: int = 0  # tokens of the prompt that it found in the cache
     output: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top_logprobs: list[dict[int, float]] = field(default_factory=list)
@@ -80,7 +81,7 @@ class Sequence:
     def uniforms(self, piece: int) -> np.ndarray:
         """(DRAWS,) fp64: the draws for output tokens piece · DRAWS and on, which follow from the seed alone."""
         if self._draw is None or piece < self._pieces:
-            self._draw, self._pieces = np.random.Generator(np.random.Philox(self.seed % 2**63)), 0
+            self._draw, self._pieces = np.random.Generator(np.random.Philox(self.seed % 2**64)), 0
         while self._pieces < piece:
             self._draw.random(DRAWS)
             self._pieces += 1

@@ -196,6 +196,7 @@ def _source(structure: Structure) -> str:
     if structure.kind == "choice":
         return matcher.grammar_from_regex("|".join(f"(?:{_literal(choice)})" for choice in _choices(structure.text)))
     schema = '{"type": "object"}' if structure.kind == "json_object" else structure.text
+    schema = "{}" if schema.strip() == "true" else schema  # the same, in a form that takes the option below
     return matcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": SPACES})
 
 

@@ -53,7 +53,8 @@ class FolderTensors(Mapping[str, Tensor]):
         self.dtypes: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         index = member(folder, INDEX)
-        for name in _shard_names(index) if index.is_file() else [WEIGHTS]:
+        whole = member(folder, WEIGHTS).is_file() or not index.is_file()  # which goes first in transformers too
+        for name in [WEIGHTS] if whole else _shard_names(index):
             path = member(folder, name)
             if not path.is_file():
                 raise InputError(_no_weights(folder, name))
@@ -128,6 +129,7 @@ def write_tensors(folder: Path, names: Iterable[tuple[str, int]], tensors: Mappi
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_tensors({name: tensors[name] for name in shard}, folder / file)
         weight_map |= dict.fromkeys(shard, file)
+    (folder / (WEIGHTS if len(shards) > 1 else INDEX)).unlink(missing_ok=True)  # of what was there before
     if len(shards) > 1:
         table = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / INDEX).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

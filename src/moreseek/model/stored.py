@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moreseek.model.config import ModelConfig
@@ -73,17 +74,19 @@ class StoredTransformer(Transformer):
         try:
             for matrix, data in zip(matrices, room[: sum(sizes)].split(sizes) if sizes else (), strict=True):
                 matrix.data = data.view(self._shapes[matrix])
-            found = (slot for module, slots in parts(self) if part in (module, self) for slot in slots)
+            found = (slot for module, slots in parts(self) if part is module for slot in slots)
             fill((slot for slot in found if not _stays(slot)), self._tensors)
             yield
         finally:
             for matrix in matrices:
                 matrix.data = torch.empty(0)
 
-    def forward(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
-        """As of any model, but all of the file is read for it."""
-        with self.at_hand(self):
-            return super().forward(ids, documents)
+    def embed(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self._embeddings).float()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """As of any model, but each pass reads all of the file, part by part."""
+        return torch.cat([hidden @ rows.t() for rows in self.head_in_turn()], -1)
 
     @property
     def size(self) -> int:

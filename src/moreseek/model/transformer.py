@@ -78,6 +78,10 @@ class Transformer(nn.Module):
         """The output matrix (vocab, hidden); the embedding itself when tied."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """(…) → (…, hidden)."""
+        return self.embed_tokens(ids)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, hidden) → (…, vocab)."""
         return hidden @ self.head.t() if self.lm_head is None else self.lm_head(hidden)
@@ -152,8 +156,8 @@ class Transformer(nn.Module):
         return self._through_layers(ids, shared)
 
     def _through_layers(self, ids: Tensor, shared: Pass) -> Tensor:
-        x, delta = self.embed_tokens(ids), None
-        for layer in self.layers:
+        x, delta = self.embed(ids), None
+        for layer in self.layers_in_turn():
             x, delta = layer(x, delta, shared)
         return self.norm.add(x, delta)[1]
 
@@ -161,7 +165,7 @@ class Transformer(nn.Module):
         """Hidden states that predict token i+2 at position i. The last position has no next token and is noise."""
         assert self.mtp is not None
         next_ids = torch.cat([ids[:, 1:], ids[:, -1:]], dim=1)
-        return self.mtp(hidden, self.embed_tokens(next_ids), shared)
+        return self.mtp(hidden, self.embed(next_ids), shared)
 
     def mtp_alone(self, hidden: Tensor, next_ids: Tensor, shared: Pass) -> Tensor:
         """The same with the next tokens given, and with gradients for nothing but the MTP module."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moreseek.errors import InputError
 from moreseek.model.config import ModelConfig
-from moreseek.model.folder import WEIGHTS, FolderTensors, save_tensors
+from moreseek.model.folder import INDEX, WEIGHTS, FolderTensors, save_tensors
 from moreseek.model.folder import read_tensors as read_tensors
 from moreseek.model.gguf import GGUFTensors, open_gguf
 from moreseek.model.slots import EMBEDDING, HEAD, Slot, is_routing_bias, slots
@@ -31,6 +31,7 @@ def save_model(model: Transformer, folder: Path | str, dtype: torch.dtype = torc
         keep_fp32 = is_routing_bias(key)
         tensors[key] = tensor.detach().to("cpu", torch.float32 if keep_fp32 else dtype).contiguous()
     save_tensors(tensors, folder / WEIGHTS)
+    (folder / INDEX).unlink(missing_ok=True)  # of shards that were there before
     write_config(folder, model.config, name)
 
 
@@ -82,7 +83,7 @@ def from_tensors(
     """Build a model from tensors under Hugging Face's names. Raises InputError naming what is missing or misshapen."""
     model = Transformer(config)  # its weights are memory that nobody has touched yet
     import_tensors(model, tensors, where)
-    return cast(model.to(device), dtype).eval()
+    return cast(model, dtype).to(device).eval()  # short first: half the room on the way to a GPU
 
 
 def cast(model: Transformer, dtype: torch.dtype) -> Transformer:

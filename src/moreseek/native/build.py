@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,8 +38,10 @@ def library() -> ctypes.CDLL:
         raise UnavailableError("switched off by MORESEEK_NATIVE=0")
     compiler = find_compiler()
     path = cache_folder() / f"native-{_fingerprint(compiler)}.so"
-    if not path.is_file():
-        _compile(compiler, path)
+    if path.is_file():
+        with suppress(OSError):  # cut off, say by a loss of power: compiled anew
+            return ctypes.CDLL(str(path))
+    _compile(compiler, path)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:

@@ -88,8 +88,8 @@ class Draft(Structure):
             "rows", "most", "draws", "vocabulary", "hidden", "table_stride", "token_stride",
         )),
         *((name, c_void_p) for name in (
-            "first", "start", "computed", "known", "prompt", "limit", "going", "single", "table", "states", "phases",
-            "tokens", "drafted",
+            "first", "start", "computed", "known", "prompt", "limit", "owned", "going", "single", "table", "states",
+            "phases", "tokens", "drafted",
         )),
     ]  # fmt: skip
 
@@ -103,7 +103,7 @@ class MultiStep(Structure):
             "stop_stride", "nanoseconds",
         )),
         *((name, c_void_p) for name in (
-            "known", "prompt", "limit", "least", "stops", "table", "inverse", "phases", "draws", "tokens", "logprobs",
+            "known", "prompt", "limit", "stops", "table", "inverse", "phases", "draws", "tokens", "logprobs",
         )),
     ]  # fmt: skip
 

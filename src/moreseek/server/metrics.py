@@ -141,7 +141,7 @@ def engines(models: Models) -> list[Counter]:
             used = most - blocks.free
             found |= {"running": len(scheduler.running), "used": used, "free": blocks.free, "usage": used / most}
             found["waiting"] += len(scheduler.waiting)
-            found |= {"preemptions": scheduler.preemptions, "queries": blocks.queries, "hits": blocks.hits}
+            found |= {"preemptions": scheduler.preemptions, "queries": scheduler.queries, "hits": scheduler.hits}
             found |= {"drafts": scheduler.guesses, "accepted": scheduler.guessed_right}
         for key, value in found.items():
             families[key].add(model.name, by=value)

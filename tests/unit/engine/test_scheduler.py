@@ -164,7 +164,7 @@ SHAPES = {
 def test_ten_thousand_requests_and_random_aborts_leak_no_block_and_change_no_token(shape):
     scheduler, ended, _ = run_randomly(3, 2500, *shape, abort_share=0.15)
     assert sum(sequence.finish_reason == "abort" for sequence in ended) > 50
-    assert scheduler.blocks.hits > 0
+    assert scheduler.hits > 0
     if shape == SHAPES["few-blocks"]:
         assert scheduler.preemptions > 100
 
@@ -215,6 +215,21 @@ def test_a_conversation_s_next_turn_reads_only_what_is_new():
     assert second.reused == written // SIZE * SIZE
     assert model.computed - before == len(text) - second.reused
     check(second)
+
+
+def test_what_a_request_left_itself_before_it_made_room_is_no_saving_of_its_prompt():
+    for blocks in range(14, 40, 2):
+        room = (blocks - 1) * SIZE
+        scheduler, model = Scheduler(BlockManager(blocks, SIZE), 8, room), HashModel(blocks)
+        old = request([1, *[2] * (room // 2)], room // 2 - room // 8, 0)
+        young = request([3, 4, 5], room - 3 - SIZE, 1)
+        for sequence in (old, young):
+            scheduler.add(sequence)
+        while scheduler.busy:
+            step_once(scheduler, model)
+        assert young.reused <= len(young.prompt)
+        assert scheduler.queries == len(old.prompt) + len(young.prompt)
+        assert scheduler.hits == 0
 
 
 def test_changed_weights_reuse_nothing():

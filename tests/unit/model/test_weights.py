@@ -171,15 +171,34 @@ def test_a_missing_shard_is_named(folder):
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "deep/a.safetensors", ".."])
 def test_a_shard_outside_the_folder_is_refused(folder, name):
-    shutil.copy(folder / WEIGHTS, folder.parent / "outside.safetensors")
+    shutil.move(folder / WEIGHTS, folder.parent / "outside.safetensors")
     (folder / INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
     refused(folder, "leaves the folder|is missing")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "\ud800"], ids=repr)
 def test_an_index_that_is_no_index_is_refused(folder, text):
+    (folder / WEIGHTS).unlink()
     (folder / INDEX).write_bytes(text.encode("utf-8", "surrogatepass"))
     refused(folder, INDEX)
+
+
+def test_weights_in_one_file_go_before_an_index_that_was_left_behind(folder):
+    whole, model = (folder / WEIGHTS).read_bytes(), load_model(folder)
+    split_into_shards(folder)
+    for file in ("a.safetensors", "b.safetensors"):
+        save_file({name: tensor + 1 for name, tensor in load_file(folder / file).items()}, folder / file)
+    assert not torch.equal(load_model(folder).norm.weight, model.norm.weight)
+    (folder / WEIGHTS).write_bytes(whole)
+    assert torch.equal(load_model(folder).norm.weight, model.norm.weight)
+
+
+def test_saving_over_shards_leaves_no_index_behind(folder):
+    model = load_model(folder)
+    split_into_shards(folder)
+    save_model(model, folder)
+    assert not (folder / INDEX).exists()
+    assert torch.equal(load_model(folder).norm.weight, model.norm.weight)
 
 
 # --- shapes, names, architectures --------------------------------------------------------------------------------

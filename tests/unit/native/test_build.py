@@ -84,6 +84,16 @@ def test_what_lies_in_the_cache_and_does_not_load_costs_a_message(compiled):
     assert "do not load" in compiled('for last; do :; done; [ "$last" = --version ] || echo rubbish > "$last"')
 
 
+def test_kernels_that_were_cut_off_are_built_anew(tmp_path):
+    if why_not(tmp_path).stdout.strip() != "None":
+        pytest.skip("no native kernels here")
+    (built,) = (tmp_path / "moreseek").glob("native-*.so")
+    built.write_bytes(built.read_bytes()[:100])
+    again = why_not(tmp_path)
+    assert again.stdout.strip() == "None"
+    assert "building" in again.stderr
+
+
 def test_the_kernels_are_built_once(tmp_path):
     first, second = why_not(tmp_path), why_not(tmp_path)
     if first.stdout.strip() != "None":

@@ -5,7 +5,7 @@
 struct Draft { // rows as the scheduler has them (engine/rows.py), once it has taken in what a step chose
     i64 rows, most, draws, vocabulary, hidden, table_stride, token_stride;
     const i64 *first, *start;                     // (rows): of that step
-    const i64 *computed, *known, *prompt, *limit; // (rows)
+    const i64 *computed, *known, *prompt, *limit, *owned; // (rows); owned: blocks
     const bool *going, *single;                   // (rows): those that are to be read; those that take no guesses
     const int32_t *table;                         // (rows, table_stride)
     const float *states, *phases;                 // (the step's tokens, hidden), (positions, rope)
@@ -13,11 +13,14 @@ struct Draft { // rows as the scheduler has them (engine/rows.py), once it has t
     i64 *drafted;                                 // (rows): and counted
 };
 
-// How many tokens may be guessed: one more is always chosen, and draws come in pieces.
+// How many tokens may be guessed: one more is always chosen, draws come in pieces, and the look for guess g writes to the
+// cache at place known + g - 3, which must be the row's own.
 static i64 room(const Draft &d, i64 row) {
     if (d.single[row]) return 0;
     i64 left = d.limit[row] - d.known[row] - 1, drawn = d.draws - 1 - (d.known[row] - d.prompt[row]) % d.draws;
+    i64 own = d.owned[row] * BLOCK - d.known[row] + 2;
     left = left < drawn ? left : drawn;
+    left = left < own ? left : own;
     return left < 0 ? 0 : left < d.most ? left : d.most;
 }
 

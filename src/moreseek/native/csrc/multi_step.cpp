@@ -7,7 +7,7 @@
 struct MultiStep { // rows as the scheduler has them (engine/rows.py); all known tokens but the newest are in the cache
     i64 rows, most, draw_stride, vocabulary, hidden, table_stride, token_stride, logprob_stride, stop_stride;
     i64 nanoseconds;                           // no step is begun after these
-    const i64 *known, *prompt, *limit, *least; // (rows)
+    const i64 *known, *prompt, *limit;          // (rows)
     const i64 *stops;                          // (rows, stop_stride)
     const int32_t *table;                      // (rows, table_stride)
     const float *inverse, *phases;             // (rows); (positions, rope)
@@ -21,7 +21,7 @@ static bool ends(const MultiStep &d, i64 row, i64 at) {
     const i64 *stops = d.stops + row * d.stop_stride;
     i64 token = d.tokens[row * d.token_stride + at];
     if (std::isnan(d.logprobs[row * d.logprob_stride + at]) || at + 1 >= d.limit[row]) return true;
-    return at >= d.least[row] && std::find(stops, stops + d.stop_stride, token) != stops + d.stop_stride;
+    return std::find(stops, stops + d.stop_stride, token) != stops + d.stop_stride;
 }
 
 // → the steps made: `most`, or as many as it took until a row ended or time was up. Each gave every row one token.
