@@ -1,6 +1,7 @@
 """The engine against a loop that reads the whole text again for every token, and against probabilities."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -382,6 +383,33 @@ def run_all(engine, requests):
     while engine.scheduler.busy:
         engine.step()
     return [(r.output, r.logprobs, r.finish_reason) for r in requests]
+
+
+def test_a_long_prompt_is_read_in_pieces_that_others_can_wait_for(make_model, both_paths, monkeypatch):
+    model = make_model("llama", max_position_embeddings=1024)
+    prompt = torch.randint(89, (900,), generator=torch.Generator().manual_seed(1)).tolist()
+    (expected,) = Engine(model, 4).generate([prompt], GREEDY)
+    monkeypatch.setattr("moreseek.engine.engine.STEP_S", 0.02)
+    engine = Engine(model, 4)
+    plain, read = engine.runner.logits, []
+
+    def slow(step):
+        read.append(len(step.ids))
+        time.sleep(len(step.ids) * 2e-4)
+        return plain(step)
+
+    monkeypatch.setattr(engine.runner, "logits", slow)
+    assert engine.generate([prompt], GREEDY) == [expected]
+    if both_paths == "native":
+        assert read[0] == 900  # so small a model was thought to be fast
+        for turn in range(1, 4):
+            read.clear()
+            engine.generate([[turn, *prompt]], GREEDY)
+        chunks = [tokens for tokens in read if tokens > 1]
+        assert sum(chunks) == 901
+        assert max(chunks) <= 200  # 100 would take as long as they should
+    else:
+        assert [tokens for tokens in read if tokens > 1] == [900]  # there sums depend on how it is cut
 
 
 def test_others_that_were_added_before_do_not_count(make_model, prompts):

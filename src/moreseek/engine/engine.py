@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from moreseek.engine.thinking import ThinkingIds
 from moreseek.errors import FaultError, InputError
 from moreseek.model.cache import bytes_per_token
 from moreseek.model.transformer import Transformer
+from moreseek.native.bindings import usable
 from moreseek.native.step import BLOCK_SIZE, Precision
 
 CACHE_BYTES = 4 << 30
@@ -37,6 +39,11 @@ CACHE_BYTES = 4 << 30
 
 MOST_AT_ONCE_S = 0.004
 """Seconds after which a call of several steps begins no further one: what has come in meanwhile must not wait long."""
+
+STEP_S = 0.5
+"""Seconds that a step which reads prompts should take: so long everybody else waits for a token, and an abort."""
+FEWEST_TOKENS = 64  # of such a step; with fewer, reading the weights takes longer than multiplying
+GUESSED_FLOPS = 20e9  # a thread, before the first such step has been timed
 
 OnToken = Callable[[int, int], None]  # (request, token id), after every token: for streaming
 
@@ -78,6 +85,7 @@ class Engine:
         self._runner: Runner | None = None
         self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), max_rows, self.context, budget)
         self._arrivals = count()
+        self._pace_by(STEP_S * GUESSED_FLOPS * torch.get_num_threads() / (2 * model.size))
         self.thinking: ThinkingIds | None = None  # for thinking budgets, and structures that begin after the thinking
         self.compile: Callable[[Structure], Grammar] | None = None  # for structured output
 
@@ -135,12 +143,23 @@ class Engine:
             raise
 
     def _one_step(self) -> tuple[list[Sequence], list[Sequence]]:
-        step = self.scheduler.schedule()
+        runner, step = self.runner, self.scheduler.schedule()
         if step is None:
             return [], []
-        logits, states = self.runner.logits(step)
+        started = time.perf_counter()
+        logits, states = runner.logits(step)
         tokens, logprobs = self._choose(step, logits)
+        if len(step.ids) > len(step.count):  # a prompt was read
+            fitting, budget = STEP_S * len(step.ids) / (time.perf_counter() - started), self.scheduler.budget
+            self._pace_by(min(max(fitting, budget / 4), 2 * budget))  # no leaps: a moment may be a bad one
         return self.scheduler.commit(step, tokens, logprobs, self._draft_after(states))
+
+    def _pace_by(self, tokens: float) -> None:
+        """Read about so many tokens a step. On the native path alone: elsewhere sums depend on how a prompt is cut, and
+        the same seed must give the same text however fast the machine is at the moment.
+        """
+        if usable(self.model.embed_tokens.weight):
+            self.scheduler.budget = max(self.max_rows, int(min(self.budget, max(tokens, FEWEST_TOKENS))))
 
     def _several_steps(self) -> tuple[list[Sequence], list[Sequence]] | None:
         """Steps in one native call, where they can be."""
@@ -237,7 +256,7 @@ class Engine:
 
     def _reset(self, fault: str) -> None:
         old = self.scheduler
-        self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), self.max_rows, self.context, self.budget)
+        self.scheduler = Scheduler(BlockManager(self._blocks, BLOCK_SIZE), self.max_rows, self.context, old.budget)
         for sequence in [*old.running, *old.waiting]:
             if sequence.finish_reason is None:
                 sequence.finish_reason, sequence.fault, sequence.row = "error", fault, -1

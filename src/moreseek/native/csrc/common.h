@@ -67,27 +67,48 @@ static inline float sum_of(Vec x) {
     return total;
 }
 
-// Lane i of the result is the sum of a[i]'s lanes: neighbours are added, vector by vector, until one is left.
-static inline Vec sums_of(Vec *a) {
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define MORESEEK_SHUFFLES
 #endif
 #endif
+
 #ifdef MORESEEK_SHUFFLES
-    for (int count = LANES / 2; count; count /= 2)
-        for (int i = 0; i < count; i++) {
-            Vec x = a[2 * i], y = a[2 * i + 1];
+// x's and y's neighbours added, within each 16 bytes of the two: that takes one instruction for each shuffle.
+static inline Vec neighbours(Vec x, Vec y) {
 #if defined(__AVX512F__)
-            a[i] = __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-                   __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return __builtin_shufflevector(x, y, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
+           __builtin_shufflevector(x, y, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
 #elif defined(__AVX__)
-            a[i] = __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14) +
-                   __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15);
+    return __builtin_shufflevector(x, y, 0, 2, 8, 10, 4, 6, 12, 14) +
+           __builtin_shufflevector(x, y, 1, 3, 9, 11, 5, 7, 13, 15);
 #else
-            a[i] = __builtin_shufflevector(x, y, 0, 2, 4, 6) + __builtin_shufflevector(x, y, 1, 3, 5, 7);
+    return __builtin_shufflevector(x, y, 0, 2, 4, 6) + __builtin_shufflevector(x, y, 1, 3, 5, 7);
 #endif
-        }
+}
+
+// And neighbouring 16 bytes of x, then of y.
+static inline Vec quarters(Vec x, Vec y) {
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+#elif defined(__AVX__)
+    return __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11) +
+           __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15);
+#else
+    return x + y; // of 16 bytes there are no neighbours, and nobody asks
+#endif
+}
+#endif
+
+// Lane i of the result is the sum of a[i]'s lanes.
+static inline Vec sums_of(Vec *a) {
+#ifdef MORESEEK_SHUFFLES
+#pragma GCC unroll 4 // else GCC keeps the vectors in memory
+    for (int count = LANES / 2; count; count /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < count; i++)
+            a[i] = 4 * count >= LANES ? neighbours(a[2 * i], a[2 * i + 1]) : quarters(a[2 * i], a[2 * i + 1]);
     return a[0];
 #else
     Vec out{};

@@ -10,15 +10,16 @@ static inline void turned(const float *in, const float *phase, float *out, i64 r
     }
 }
 
-// scores[t] = query · key t for a block of keys of `width` numbers, a multiple of LANES.
+// scores[t] = query · key t for a block of keys of `width` numbers, a multiple of LANES. A whole vector of sums at a time,
+// so that the query is read once for all of them and none waits for the last one's.
 static inline void block_dots(const float *query, const float *keys, i64 width, float *scores) {
     for (i64 t = 0; t < BLOCK; t += LANES) {
-        Vec sums[LANES];
-        for (i64 l = 0; l < LANES; l++) {
-            const float *key = keys + (t + l) * width;
-            Vec sum = *(const Vec *)query * *(const Vec *)key;
-            for (i64 i = LANES; i < width; i += LANES) sum += *(const Vec *)(query + i) * *(const Vec *)(key + i);
-            sums[l] = sum;
+        Vec sums[LANES], q = *(const Vec *)query;
+        const float *key = keys + t * width;
+        for (i64 l = 0; l < LANES; l++) sums[l] = q * *(const Vec *)(key + l * width);
+        for (i64 i = LANES; i < width; i += LANES) {
+            q = *(const Vec *)(query + i);
+            for (i64 l = 0; l < LANES; l++) sums[l] += q * *(const Vec *)(key + l * width + i);
         }
         *(Vec *)(scores + t) = sums_of(sums);
     }
@@ -43,33 +44,57 @@ static float softmax_row(float *p, i64 count) {
     return 1.0f / sum_of(sum);
 }
 
+// Keys [low, high) of a query, low a multiple of BLOCK, and whether they are its first and its last ones.
+struct Stretch {
+    i64 low, high;
+    bool first, last;
+};
+
 // out (V vectors) = factor · Σ weights[t] · value t, in four running sums by t mod 4, so that no sum waits for the last.
+// Between stretches the sums are kept in `sums` (4, width).
 template <int V>
-static inline void mix(const float *weights, i64 count, const float *cache, const int32_t *blocks, i64 block_step,
-                       i64 width, float factor, float *out) {
+static inline void mix(const float *weights, Stretch s, const float *cache, const int32_t *blocks, i64 block_step,
+                       i64 width, float factor, float *sums, float *out) {
     Vec sum[4][V];
-    for (int s = 0; s < 4; s++)
-        for (int v = 0; v < V; v++) sum[s][v] = Vec{};
-    for (i64 low = 0; low < count; low += BLOCK) {
+    for (int k = 0; k < 4; k++)
+        for (int v = 0; v < V; v++) sum[k][v] = s.first ? Vec{} : *(const Vec *)(sums + k * width + v * LANES);
+    for (i64 low = s.low; low < s.high; low += BLOCK) {
         const float *values = cache + blocks[low / BLOCK] * block_step, *w = weights + low;
-        i64 here = count - low < BLOCK ? count - low : BLOCK, t = 0;
+        i64 here = s.high - low < BLOCK ? s.high - low : BLOCK, t = 0;
         for (; t + 4 <= here; t += 4)
-            for (int s = 0; s < 4; s++)
-                for (int v = 0; v < V; v++) sum[s][v] += w[t + s] * *(const Vec *)(values + (t + s) * width + v * LANES);
-        for (int s = 0; t < here; t++, s++)
-            for (int v = 0; v < V; v++) sum[s][v] += w[t] * *(const Vec *)(values + t * width + v * LANES);
+            for (int k = 0; k < 4; k++)
+                for (int v = 0; v < V; v++) sum[k][v] += w[t + k] * *(const Vec *)(values + (t + k) * width + v * LANES);
+        for (int k = 0; t < here; t++, k++)
+            for (int v = 0; v < V; v++) sum[k][v] += w[t] * *(const Vec *)(values + t * width + v * LANES);
     }
-    for (int v = 0; v < V; v++) *(Vec *)(out + v * LANES) = ((sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v])) * factor;
+    for (int v = 0; v < V; v++)
+        if (s.last)
+            *(Vec *)(out + v * LANES) = ((sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v])) * factor;
+        else
+            for (int k = 0; k < 4; k++) *(Vec *)(sums + k * width + v * LANES) = sum[k][v];
 }
 
-static void mix_columns(const float *weights, i64 count, const float *cache, const int32_t *blocks, i64 block_step,
-                        i64 width, float factor, float *out) {
+static void mix_columns(const float *weights, Stretch s, const float *cache, const int32_t *blocks, i64 block_step,
+                        i64 width, float factor, float *sums, float *out) {
     i64 c = 0;
     for (; c + 4 * LANES <= width; c += 4 * LANES)
-        mix<4>(weights, count, cache + c, blocks, block_step, width, factor, out + c);
+        mix<4>(weights, s, cache + c, blocks, block_step, width, factor, sums + c, out + c);
     for (; c + 2 * LANES <= width; c += 2 * LANES)
-        mix<2>(weights, count, cache + c, blocks, block_step, width, factor, out + c);
-    for (; c < width; c += LANES) mix<1>(weights, count, cache + c, blocks, block_step, width, factor, out + c);
+        mix<2>(weights, s, cache + c, blocks, block_step, width, factor, sums + c, out + c);
+    for (; c < width; c += LANES) mix<1>(weights, s, cache + c, blocks, block_step, width, factor, sums + c, out + c);
+}
+
+// Tokens [first, last) of a step's row that attend together, so that a block of the cache is brought near once for all.
+struct Tile {
+    i64 row, first, last;
+};
+
+static std::vector<Tile> tiles_of(const Step &step, i64 tokens) {
+    std::vector<Tile> tiles;
+    for (i64 row = 0; row < step.rows; row++)
+        for (i64 t = 0; t < step.count[row]; t += tokens)
+            tiles.push_back({row, t, t + tokens < step.count[row] ? t + tokens : step.count[row]});
+    return tiles;
 }
 
 static inline void normed(const float *x, const float *weight, float eps, i64 size, float *out) {
@@ -79,6 +104,9 @@ static inline void normed(const float *x, const float *weight, float eps, i64 si
     float r = 1.0f / std::sqrt(squares / size + eps);
     for (i64 i = 0; i < size; i++) out[i] = x[i] * r * weight[i];
 }
+
+constexpr i64 TOGETHER = 24;         // queries of a key head, of one or several tokens,
+constexpr i64 STRETCH = 4 * BLOCK; // and keys whose values they are mixed from at a time: in the first cache
 
 // Write the new keys and values, then attend. qkv (tokens, H + 2·Hkv, D), before norms and rope → out (tokens, H·D).
 void grouped_attention(const Model &m, const Layer &layer, const Step &step, float *qkv, i64 qkv_row, float *out,
@@ -112,30 +140,39 @@ void grouped_attention(const Model &m, const Layer &layer, const Step &step, flo
         most = length > most ? length : most;
         work += length * step.count[row];
     }
-    i64 tasks = step.rows * m.kv_heads;
-    parallel(tasks, worth(tasks, 4 * work / step.rows * group * m.width, threads), [&](i64 task) {
-        i64 row = task / m.kv_heads, kv = task % m.kv_heads;
-        float *query = scratch(1, m.width), *scores = scratch(2, padded(most) + BLOCK), *mixed = scratch(3, m.width);
+    std::vector<Tile> tiles = tiles_of(step, group < TOGETHER ? TOGETHER / group : 1);
+    i64 tasks = (i64)tiles.size() * m.kv_heads, room = padded(most) + BLOCK;
+    parallel(tasks, worth(tasks, 4 * work / tasks * group * m.kv_heads * m.width, threads), [&](i64 task) {
+        Tile tile = tiles[task / m.kv_heads];
+        i64 row = tile.row, kv = task % m.kv_heads, start = step.start[row], queries = (tile.last - tile.first) * group;
+        float *query = scratch(1, queries * m.width), *scores = scratch(2, queries * room), *mixed = scratch(3, m.width);
+        float *sums = scratch(4, queries * 4 * m.width), *factor = scratch(5, queries);
         const int32_t *blocks = step.table + row * step.table_stride;
         const float *keys = layer.k_cache + kv * BLOCK * m.width, *values = layer.v_cache + kv * BLOCK * m.width;
-        for (i64 i = head; i < m.width; i++) query[i] = 0.0f;
-        for (i64 t = 0; t < step.count[row]; t++) {
-            i64 count = step.start[row] + t + 1, token = step.first[row] + t;
-            for (i64 g = 0; g < group; g++) {
-                i64 h = kv * group + g;
-                memcpy(query, qkv + token * qkv_row + h * head, head * 4);
-                for (i64 low = 0, b = 0; low < count; low += BLOCK, b++) {
-                    if (g == 0) {
-                        ask_for(values + blocks[b] * block_step, BLOCK * m.width * 4);
-                        if (low + BLOCK < count) ask_for(keys + blocks[b + 1] * block_step, BLOCK * m.width * 4);
-                    }
-                    block_dots(query, keys + blocks[b] * block_step, m.width, scores + low);
-                }
-                float factor = softmax_row(scores, count);
-                mix_columns(scores, count, values, blocks, block_step, m.width, factor, mixed);
-                memcpy(out + (token * m.heads + h) * head, mixed, head * 4);
-            }
+        auto token = [&](i64 q) { return step.first[row] + tile.first + q / group; };
+        auto seen = [&](i64 q) { return start + tile.first + q / group + 1; }; // keys
+        for (i64 q = 0; q < queries; q++) {
+            memcpy(query + q * m.width, qkv + token(q) * qkv_row + (kv * group + q % group) * head, head * 4);
+            for (i64 i = head; i < m.width; i++) query[q * m.width + i] = 0.0f;
         }
+        i64 all = start + tile.last;
+        for (i64 low = 0, b = 0; low < all; low += BLOCK, b++) {
+            ask_for(values + blocks[b] * block_step, BLOCK * m.width * 4);
+            if (low + BLOCK < all) ask_for(keys + blocks[b + 1] * block_step, BLOCK * m.width * 4);
+            for (i64 q = 0; q < queries; q++)
+                if (low < seen(q))
+                    block_dots(query + q * m.width, keys + blocks[b] * block_step, m.width, scores + q * room + low);
+        }
+        for (i64 q = 0; q < queries; q++) factor[q] = softmax_row(scores + q * room, seen(q));
+        i64 stretch = tile.last - tile.first > 1 ? STRETCH : all;
+        for (i64 low = 0; low < all; low += stretch)
+            for (i64 q = 0; q < queries; q++) {
+                i64 count = seen(q), high = low + stretch < count ? low + stretch : count;
+                if (low >= count) continue;
+                mix_columns(scores + q * room, {low, high, low == 0, high == count}, values, blocks, block_step, m.width,
+                            factor[q], sums + q * 4 * m.width, mixed);
+                if (high == count) memcpy(out + (token(q) * m.heads + kv * group + q % group) * head, mixed, head * 4);
+            }
     });
 }
 
