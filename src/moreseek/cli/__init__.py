@@ -59,9 +59,7 @@ Precision = Annotated[
     Sampling,
     typer.Option(help="of the matrices while sampling; auto: the fastest here that keeps perplexity; on a GPU bf16"),
 ]
-Batches = Annotated[
-    list[int], typer.Option(help="requests at once; may be given several times", min=1, max=16_384)
-]
+Batches = Annotated[list[int], typer.Option(help="requests at once; may be given several times", min=1, max=16_384)]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 
 

@@ -175,6 +175,7 @@ def _divergence(exact: Engine, engine: Engine, texts: list[list[int]]) -> float:
 def _logprobs(engine: Engine, text: list[int]) -> Tensor:
     """Of every next token after each place but the last: (n - 1, V)."""
     sequence = engine.add(text, SamplingParams(max_tokens=1, prompt_logprobs=True))
+    engine.scheduler.budget = max(engine.scheduler.budget, len(text))  # all of it in one step
     step = engine.scheduler.schedule()
     assert step is not None
     logits, _ = engine.runner.logits(step)
