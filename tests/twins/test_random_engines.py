@@ -45,7 +45,7 @@ class Request:
 
     def __init__(self, engine, rnd, prompt, params):
         self.prompt, self.params, self.seed = prompt, params, rnd.randrange(6)
-        self.heard, self.aborted = [], False
+        self.heard = []
         self.enough = rnd.randrange(1, 30) if rnd.random() < 0.1 else None
         listens = self.enough is not None or rnd.random() < 0.5
         self.sequence = engine.add(prompt, params, self.seed, self.hear if listens else None)

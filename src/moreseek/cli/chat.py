@@ -122,7 +122,6 @@ def _answer(session: Session, console: Console) -> None:
     params = SamplingParams(
         temperature=session.temperature, max_tokens=min(session.max_tokens, room), seed=session.seed
     )
-    was_thinking = False
     for piece in session.llm.stream(prompt, params):
         tokens = len(piece.token_ids)
         text = prefix + piece.text
@@ -130,7 +129,6 @@ def _answer(session: Session, console: Console) -> None:
         visible = (thinking or "") + ("\n" + answer if answer else "") if thinking else answer
         if not visible.startswith(shown):  # a tag was completed: what is on screen stays
             continue
-        was_thinking = was_thinking or bool(thinking)
         console.print(visible[len(shown) :], end="", style="dim" if thinking and not answer else None)
         shown = visible
     thinking, answer = split_thinking(text)

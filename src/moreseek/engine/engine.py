@@ -149,9 +149,9 @@ class Engine:
         started = time.perf_counter()
         logits, states = runner.logits(step)
         tokens, logprobs = self._choose(step, logits)
-        if len(step.ids) > len(step.count):  # a prompt was read
-            fitting, budget = STEP_S * len(step.ids) / (time.perf_counter() - started), self.scheduler.budget
-            self._pace_by(min(max(fitting, budget / 4), 2 * budget))  # no leaps: a moment may be a bad one
+        fitting, count = STEP_S / (time.perf_counter() - started), len(step.ids)
+        if fitting < 1 or count >= self.scheduler.budget:  # it took too long, or was as large as may be
+            self._pace_by(count * min(max(fitting, 1 / 4), 2))  # no leaps: a moment may be a bad one
         return self.scheduler.commit(step, tokens, logprobs, self._draft_after(states))
 
     def _pace_by(self, tokens: float) -> None:
@@ -333,15 +333,15 @@ def token_ids(prompt: Items[object]) -> tuple[int, ...]:
         for id in prompt:
             if isinstance(id, bool) or not isinstance(id, Integral):
                 raise InputError(f"a prompt must be text or token ids, which are integers, not {type(id).__name__}.")
-    return tuple(map(int, prompt))  # pyright: ignore[reportArgumentType]  (looked at above)
+        prompt = [int(id) for id in prompt]  # pyright: ignore[reportArgumentType]  (looked at above)
+    return tuple(prompt)  # pyright: ignore[reportReturnType]
 
 
 def completion_of(sequence: Sequence) -> Completion:
     """What a sequence that has ended wrote."""
-    reason = "stop" if sequence.finish_reason == "stop" else "length"
     params = sequence.params
     return Completion(
-        sequence.output, sequence.logprobs, reason,
+        sequence.output, sequence.logprobs, sequence.told_reason,
         top_logprobs=None if params.logprobs is None else sequence.top_logprobs,
         prompt_logprobs=(sequence.prompt_logprobs or [None]) if params.prompt_logprobs else None,
     )  # fmt: skip

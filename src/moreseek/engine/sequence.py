@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moreseek.engine.block_manager import ROOT
-from moreseek.engine.sampling import SamplingParams
+from moreseek.engine.sampling import FinishReason, SamplingParams
 from moreseek.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class Sequence:
     def tokens(self) -> tuple[int, ...]:
         """All that is known of the text when the sequence does not run."""
         return (*self.prompt, *self.output)
+
+    @property
+    def told_reason(self) -> FinishReason:
+        """Why the text ended, for whoever asked: what was aborted or broke is cut short."""
+        return "stop" if self.finish_reason == "stop" else "length"
 
     @property
     def most(self) -> int:

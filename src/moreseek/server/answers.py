@@ -130,8 +130,3 @@ def _rate(name: str, tokens: int, seconds: float) -> dict[str, Any]:
         f"{name}_n": tokens, f"{name}_ms": 1e3 * seconds, f"{name}_per_token_ms": 1e3 * seconds / max(tokens, 1),
         f"{name}_per_second": tokens / seconds,
     }  # fmt: skip
-
-
-def finish_reason(sequence: Sequence) -> str:
-    """``stop`` or ``length``."""
-    return "stop" if sequence.finish_reason == "stop" else "length"

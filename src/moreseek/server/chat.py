@@ -10,7 +10,7 @@ from typing import Any
 from moreseek.engine.llm import LLM
 from moreseek.engine.sequence import Sequence
 from moreseek.server import logprobs, tools
-from moreseek.server.answers import Job, Piece, finish_reason, identity, merged, timings, usage
+from moreseek.server.answers import Job, Piece, identity, merged, timings, usage
 from moreseek.server.documents.library import Documents
 from moreseek.server.errors import RefusedError
 from moreseek.server.jobs import calmly, jobs, room
@@ -61,7 +61,7 @@ class Reader:
             delta.logprobs = logprobs.of_chat(self.llm, piece.tokens, piece.shown, count)
         if piece.end is not None:
             called = self._calls is not None and self._calls.calls > 0
-            reason = finish_reason(piece.end)
+            reason = piece.end.told_reason
             delta.reason = "tool_calls" if called and reason == "stop" else reason
         return delta
 

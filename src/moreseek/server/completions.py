@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from moreseek.engine.llm import LLM
 from moreseek.server import logprobs
-from moreseek.server.answers import Job, finish_reason, identity, merged, timings, usage
+from moreseek.server.answers import Job, identity, merged, timings, usage
 from moreseek.server.jobs import calmly, jobs, room
 from moreseek.server.metrics import Meter
 from moreseek.server.requests import DEFAULT_COMPLETION_TOKENS, CompletionRequest
@@ -47,7 +47,7 @@ class TextAnswer:
             sequence = job.request
             found = await run_in_threadpool(self._logprobs, job, sequence.output, sequence.top_logprobs)
             ids = {"token_ids": sequence.output} if self.asked.return_token_ids else {}
-            choices.append(self._choice(job, self._echo(job) + text, finish_reason(sequence), found) | ids)
+            choices.append(self._choice(job, self._echo(job) + text, sequence.told_reason, found) | ids)
         return self.base | {"choices": choices, "usage": usage(self.jobs, 0), "timings": timings(self.jobs)}
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
@@ -58,7 +58,7 @@ class TextAnswer:
             job = piece.job
             echo = "" if job.index in begun else self._echo(job)
             begun.add(job.index)
-            reason = None if piece.end is None else finish_reason(piece.end)
+            reason = None if piece.end is None else piece.end.told_reason
             running -= piece.end is not None
             last = {} if running or with_usage else {"timings": timings(self.jobs)}
             if echo or piece.text or reason or piece.shown:

@@ -7,7 +7,7 @@
 struct MultiStep { // rows as the scheduler has them (engine/rows.py); all known tokens but the newest are in the cache
     i64 rows, most, draw_stride, vocabulary, hidden, table_stride, token_stride, logprob_stride, stop_stride;
     i64 nanoseconds;                           // no step is begun after these
-    const i64 *known, *prompt, *limit;          // (rows)
+    const i64 *known, *prompt, *limit;         // (rows)
     const i64 *stops;                          // (rows, stop_stride)
     const int32_t *table;                      // (rows, table_stride)
     const float *inverse, *phases;             // (rows); (positions, rope)
